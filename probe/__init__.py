@@ -1,0 +1,17 @@
+"""mailprobe: sends timestamped test mails through mail providers and measures how long each one held them.
+
+A mail travels through this package in the order of these files:
+
+    config.py          what to send, from where to where
+    core/schedule.py   when                      core/message.py, core/token.py   what
+    mail/smtp.py       the way out               mail/watcher.py, mail/imap.py    the way back in
+    core/match.py      which probe was that?     core/state.py                    what became of it
+    ledger.py          the record on disk
+    metrics.py, web.py, cli.py                   how people and Prometheus learn of it
+
+`daemon.py` composes them; imports go one way: core <- shells <- daemon <- cli (tests/test_house.py holds the arrows).
+"""
+
+from importlib.metadata import version
+
+__version__ = version("mailprobe")

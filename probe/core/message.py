@@ -1,0 +1,183 @@
+"""The test mail: how it is written, and how it is known again.
+
+Rule: the mail is honest (RFC 5322 well-formed, Auto-Submitted as RFC 3834 §5 asks, a body that says what it is), and
+carries its token three times, because providers rewrite Message-ID, drop unknown headers and wrap bodies.
+
+Knowing it again has two levels. `Recognised` says that the mail is a copy of our probe and not somebody's reply to it,
+a forward of it or a bounce. `removable` says more: it is so surely ours that it may be deleted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.header import decode_header, make_header
+from email.message import Message
+from email.utils import format_datetime, getaddresses
+from typing import Literal, NamedTuple
+
+from probe.core.token import Token, candidates, mint, verify
+
+HEADER = "X-Mailprobe-Token"
+SUBJECT = "mailprobe test mail "
+
+_BODY = """\
+This is an automatic test mail. Nobody needs to read it or answer it.
+
+It was sent by mailprobe to measure how long the mail providers between
+{sender}
+and
+{recipient}
+hold a mail. The program on the other side removes it as soon as it is seen.
+{contact}
+Route:  {route}
+Due:    {due}
+Sent:   {sent}
+
+{token}
+"""
+
+
+class Mail(NamedTuple):
+    """What compose() needs to know; times come with the token."""
+
+    sender: str
+    recipient: str
+    contact: str = ""
+
+
+def compose(key: bytes, token: Token, mail: Mail) -> bytes:
+    """The whole mail with CRLF line ends, no line longer than 998 octets and none that begins with a dot.
+
+    No Return-Path or Received: those are the providers' to write.
+    """
+    text = mint(key, token)
+    sent = datetime.fromtimestamp(token.sent, UTC)
+    domain = mail.sender.rpartition("@")[2]
+    head = {
+        "Date": format_datetime(sent),
+        "Message-ID": message_id(token, domain),
+        "From": mail.sender,
+        "To": mail.recipient,
+        "Subject": SUBJECT + text,
+        HEADER: text,
+        "Auto-Submitted": "auto-generated",
+        "MIME-Version": "1.0",
+        "Content-Type": "text/plain; charset=us-ascii",
+        "Content-Transfer-Encoding": "7bit",
+    }
+    body = _BODY.format(
+        sender=mail.sender,
+        recipient=mail.recipient,
+        contact=f"Questions: {mail.contact}\n" if mail.contact else "Questions: the address this mail came from.\n",
+        route=token.route,
+        due=datetime.fromtimestamp(token.due, UTC).isoformat(timespec="milliseconds"),
+        sent=sent.isoformat(timespec="milliseconds"),
+        token=text,
+    )
+    lines = [*(f"{name}: {value}" for name, value in head.items()), "", *body.splitlines()]
+    return b"".join(line.encode("ascii", "replace") + b"\r\n" for line in lines)
+
+
+def message_id(token: Token, domain: str) -> str:
+    """The Message-ID with angle brackets (RFC 5322 §3.6.4)."""
+    return f"<{token.probe}.mailprobe@{domain}>"
+
+
+class Recognised(NamedTuple):
+    """A copy of our probe. `where` is the first place in which its token stood."""
+
+    token: Token
+    where: Literal["header", "subject", "body"]
+    removable: bool
+
+
+class Refused(NamedTuple):
+    """A mail that carries something like our token and is no delivery of a probe."""
+
+    reason: Literal["forged", "reply", "foreign_sender"]
+
+
+def recognise(key: bytes, raw: bytes, senders: frozenset[str]) -> Recognised | Refused | None:
+    """What this mail (a header block, or header and body) is to us; None: nothing of ours is in it.
+
+    `senders` are the addresses, in lower case, that our routes send from. Never raises, whatever the bytes.
+
+    A reply or forward quotes the token in its subject or body, but not in the header field: mail programs do not copy
+    unknown fields. So the field proves a copy of our mail, and it may be removed if it also comes from one of our
+    senders and answers no other mail. Without the field, both are needed to be recognised, and to be removed the
+    subject must be to the letter the one that we wrote.
+    """
+    mail = message_from_bytes(raw)
+    places = (
+        ("header", _fields(mail, HEADER)),
+        ("subject", _fields(mail, "Subject")),
+        ("body", _texts(mail)),
+    )
+    forged = False
+    for where, texts in places:
+        for text in texts:
+            for candidate in candidates(text):
+                token = verify(key, candidate)
+                if token is None:
+                    forged = True
+                elif where == "header":
+                    ours = bool(senders.intersection(_addresses(mail, "From"))) and not _answers_another(mail)
+                    return Recognised(token, "header", removable=ours)
+                elif _answers_another(mail):
+                    return Refused("reply")
+                elif not senders.intersection(_addresses(mail, "From")):
+                    return Refused("foreign_sender")
+                else:
+                    wrote = _squeezed(SUBJECT + candidate)
+                    ours = any(_squeezed(subject) == wrote for subject in _fields(mail, "Subject"))
+                    return Recognised(token, "subject" if where == "subject" else "body", removable=ours)
+    return Refused("forged") if forged else None
+
+
+def worth_reading(head: bytes, senders: frozenset[str]) -> bool:
+    """Whether a mail whose header holds no token may still hold one in its body: only mail from our own senders is
+    opened, so that nobody's letters are read."""
+    return bool(senders.intersection(_addresses(message_from_bytes(head), "From")))
+
+
+def _answers_another(mail: Message) -> bool:
+    if mail.get("In-Reply-To") or mail.get("References"):
+        return True
+    auto = str(mail.get("Auto-Submitted", "")).strip().lower()
+    return auto.startswith("auto-replied") or mail.get_content_type() == "multipart/report"
+
+
+def _fields(mail: Message, name: str) -> Iterator[str]:
+    for value in mail.get_all(name, []):
+        unfolded = re.sub(r"\r?\n[ \t]?", "", str(value))
+        try:
+            yield str(make_header(decode_header(unfolded)))
+        except (ValueError, LookupError):  # HeaderParseError is a ValueError; an unknown charset is a LookupError
+            yield unfolded
+
+
+def _addresses(mail: Message, name: str) -> Iterator[str]:
+    return (address.lower() for _, address in getaddresses(list(_fields(mail, name))))
+
+
+def _texts(mail: Message) -> Iterator[str]:
+    """The mail's own text parts, decoded; attached mails and quoted lines are left out."""
+    if mail.get_content_type() == "message/rfc822":
+        return
+    payload = mail.get_payload()
+    if isinstance(payload, list):
+        for part in payload:
+            if isinstance(part, Message):
+                yield from _texts(part)
+    elif mail.get_content_maintype() == "text":
+        decoded = mail.get_payload(decode=True)
+        if isinstance(decoded, bytes):
+            lines = decoded.decode("latin-1").splitlines()
+            yield "\n".join(line for line in lines if not line.lstrip().startswith(">"))
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())

@@ -1,0 +1,123 @@
+"""What the recorder tells: one frozen record per thing that happened, the same for every sink (metrics, log, page)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from probe.core.events import Event, Instant
+from probe.core.match import Verdict
+from probe.core.state import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An event, the probe before and after it, and an arrival's verdict."""
+
+    event: Event
+    before: Probe | None
+    probe: Probe | None
+    verdict: Verdict | None = None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it changed anything; the ledger holds it then."""
+        return self.verdict not in {Verdict.FOREIGN, Verdict.SEEN_BEFORE}
+
+    @property
+    def measured_now(self) -> bool:
+        """Whether this very event completed the measurement of the delivery latency: once in a probe's life."""
+        had = self.before is not None and self.before.latency is not None
+        return self.recorded and not had and self.probe is not None and self.probe.latency is not None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """A deadline of an accepted probe has passed; counted whether or not a mail came. `met` None: nobody could see."""
+
+    route: str
+    deadline: float  # seconds
+    met: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A route's probes for which the provider answers. `oldest` is the earliest instant from which it does."""
+
+    number: int
+    oldest: Instant | None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteView:
+    """A route as people see it. Times in seconds; None: there is none yet."""
+
+    route: str
+    sender: str
+    recipient: str
+    watched: bool
+    in_flight: int
+    oldest: float | None
+    last_latency: float | None
+    last_arrival_ago: float | None
+
+
+class Sink:
+    """Who is told of everything; overrides what it cares for, and must neither block nor raise."""
+
+    def observe(self, outcome: Outcome) -> None:
+        """Something happened to a probe."""
+
+    def deadline_passed(self, passed: DeadlinePassed) -> None:
+        """A deadline has passed."""
+
+    def committed(self, events: int, seconds: float, error: str | None) -> None:
+        """So many events became durable in so many seconds, or an attempt failed for this reason."""
+
+    def started(self, route: str, late: float) -> None:
+        """A probe was started, so many seconds after it was due."""
+
+    def skipped(self, route: str, reason: str) -> None:
+        """A probe was due and not started; `reason` is a label."""
+
+    def mailbox_up(self, account: str) -> None:
+        """The whole mailbox is being watched, and what lay in it has been reported."""
+
+    def mailbox_down(self, account: str, reason: str, detail: str, retry: float) -> None:
+        """The mailbox cannot be watched; next attempt in `retry` seconds. `reason` is a label."""
+
+    def contact(self, account: str, at: Instant) -> None:
+        """The mail server last sent something at this instant."""
+
+    def certificate(self, account: str, protocol: Literal["smtp", "imap"], not_after: float) -> None:
+        """A server showed a certificate that ends then (Unix time)."""
+
+    def asked(self, account: str) -> None:
+        """The mailbox was asked once."""
+
+    def unrecognised(self, account: str, reason: str) -> None:
+        """A mail carried something like our token and is none of ours; `reason` is a label."""
+
+    def removed(self, account: str, mails: int) -> None:
+        """Probes' mails that were on record have been removed (or left as read, where removing is not safe)."""
+
+    def note(self, account: str, text: str) -> None:
+        """Something a person should know."""
+
+
+class Sinks(Sink):
+    """Several sinks as one, told in order."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        for name in (name for name in vars(Sink) if not name.startswith("_")):
+            setattr(self, name, _Fan([getattr(sink, name) for sink in sinks]))
+
+
+class _Fan:
+    def __init__(self, calls: Sequence[Callable[..., None]]) -> None:
+        self._calls = calls
+
+    def __call__(self, *args: object) -> None:
+        for call in self._calls:
+            call(*args)

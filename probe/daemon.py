@@ -1,0 +1,177 @@
+"""The daemon: a prober, its schedule, its signals and its HTTP face, composed.
+
+Rules:
+- The schedule is open-loop: at its due instant a probe starts, whatever became of the one before.
+- SIGTERM and SIGINT end within two seconds and lose nothing; SIGHUP re-reads the configuration, and a bad one changes
+  nothing but mailprobe_config_last_reload_successful.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from probe import __version__, clock, keyfile, web
+from probe.board import Board
+from probe.core.events import Instant, elapsed
+from probe.core.outcome import RouteView, Sink, Sinks
+from probe.core.schedule import due_times
+from probe.core.settings import Route, Settings
+from probe.ledger import Ledger
+from probe.log import LogSink, line
+from probe.metrics import Metrics
+from probe.prober import Prober
+
+log = logging.getLogger("mailprobe")
+
+_GRACE = 1.0  # seconds a submission may still take when we are told to stop
+_STEP = 30.0  # longest single sleep: a suspended machine wakes up to its schedule by the boot clock
+_TICK = 0.1  # seconds between looks at how late the loop is
+
+
+@dataclass(slots=True)
+class Running:
+    """A daemon at work, for those who look at it."""
+
+    prober: Prober
+    board: Board
+    port: int
+
+    def views(self) -> list[RouteView]:
+        """Every route as it stands now."""
+        prober = self.prober
+        return self.board.views(prober.settings, prober.recorder.in_flight(), prober.sees, prober.clock())
+
+
+@asynccontextmanager
+async def started(
+    settings: Settings, reload: Callable[[], Settings], rng: random.Random, *more: Sink
+) -> AsyncIterator[Running]:
+    """A whole daemon: probing while the context is entered. Raises LedgerError, KeyFileError, OSError (the port)."""
+    board = Board()
+    key = keyfile.load(settings.state_dir)
+    ledger = Ledger(settings.state_dir / "ledger.sqlite")
+    metrics = Metrics(__version__, lambda: prober.recorder.in_flight(), clock.now)  # noqa: PLW0108 - prober comes later
+    metrics.configure(settings.accounts, settings.routes)
+    prober = Prober(settings, ledger, key, clock.now, rng, Sinks(metrics, LogSink(), board, *more))
+    running = Running(prober, board, 0)
+    pages = web.Pages(
+        metrics.render, lambda: all(w.attempted.is_set() for w in prober.watchers.values()), running.views
+    )
+    try:
+        async with web.serve(pages, settings.listen_host, settings.listen_port) as running.port, prober:
+            schedule = _Schedule(prober, metrics, rng)
+            background = [
+                asyncio.create_task(_measure_stalls(metrics)),
+                asyncio.create_task(_reload_on_hangup(prober, metrics, schedule, reload)),
+            ]
+            schedule.follow(settings.routes)
+            try:
+                yield running
+            finally:
+                for task in background:
+                    task.cancel()
+                await schedule.stop()
+    finally:
+        ledger.close()
+
+
+async def run(settings: Settings, reload: Callable[[], Settings]) -> None:
+    """The daemon until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with started(settings, reload, random.Random()) as running:  # noqa: S311 - for phases, not for secrets
+        routes = len(settings.routes)
+        log.info(line("started", version=__version__, routes=routes, listen=f"{settings.listen_host}:{running.port}"))
+        await stop.wait()
+        log.info(line("stopping"))
+    log.info(line("stopped"))
+
+
+class _Schedule:
+    """Starts probes when they are due; one task per route, one per running submission."""
+
+    def __init__(self, prober: Prober, sink: Sink, rng: random.Random) -> None:
+        self._prober, self._sink, self._rng = prober, sink, rng
+        self._routes: dict[str, tuple[Route, asyncio.Task[None]]] = {}
+        self._running: set[asyncio.Task[object]] = set()
+
+    def follow(self, routes: dict[str, Route]) -> None:
+        """Schedule these routes; those that did not change keep their phase."""
+        for name, (route, task) in list(self._routes.items()):
+            if routes.get(name) != route:
+                task.cancel()
+                del self._routes[name]
+        for name, route in routes.items():
+            if name not in self._routes:
+                self._routes[name] = route, asyncio.create_task(self._follow(route))
+
+    async def stop(self) -> None:
+        """Start nothing more; let what runs end if it ends soon."""
+        for _, task in self._routes.values():
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=_GRACE)
+        for running in list(self._running):
+            running.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _follow(self, route: Route) -> None:
+        now = self._prober.clock
+        for due in due_times(now().boot, route.every, self._rng):
+            while (delay := due - now().boot) > 0:  # noqa: ASYNC110 - nobody can set an event when time has passed
+                await asyncio.sleep(min(delay, _STEP))
+            if -delay >= route.every:
+                self._sink.skipped(route.name, "overslept")  # suspended, or the loop stood still for a period
+                continue
+            task: asyncio.Task[object] = asyncio.create_task(self._send(route, now().shifted(delay)))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _send(self, route: Route, due: Instant) -> None:
+        try:
+            await self._prober.send(route, due)
+        except Exception:
+            log.exception("bug: sending a probe on route %s failed", route.name)
+            self._sink.skipped(route.name, "bug")
+
+
+async def _measure_stalls(metrics: Metrics) -> None:
+    before = clock.now()
+    while True:
+        await asyncio.sleep(_TICK)
+        after = clock.now()
+        metrics.stall.observe(max(0.0, elapsed(before, after) - _TICK))
+        before = after
+
+
+async def _reload_on_hangup(
+    prober: Prober, metrics: Metrics, schedule: _Schedule, reload: Callable[[], Settings]
+) -> None:
+    hangup = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    try:
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            try:
+                settings = await asyncio.to_thread(reload)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the old one goes on
+                metrics.reload_ok.set(0)
+                for text in str(error).splitlines():
+                    log.error(line("reload_failed", reason=text))  # noqa: TRY400 - the text says it all
+                continue
+            metrics.configure(settings.accounts, settings.routes)
+            prober.apply(settings)
+            schedule.follow(settings.routes)
+            log.info(line("reloaded", routes=len(settings.routes), accounts=len(settings.accounts)))
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)

@@ -1,0 +1,194 @@
+"""The record on disk: SQLite in the state directory, append-only events, one writer thread.
+
+Rules:
+- Nothing counts before commit() returned: WAL with synchronous=FULL means it survives kill -9 and power loss.
+- Events are never changed. A probe's row only indexes them; what a probe is, is what advance() makes of its events.
+- All access runs in one thread, so there is one writer, and the loop never waits for a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from probe.core.events import Cursor, Event, Instant
+from probe.core.state import OPEN, Probe, State, advance
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE probes (
+  id TEXT PRIMARY KEY, route TEXT NOT NULL, state TEXT NOT NULL, started REAL NOT NULL  -- Unix time
+) WITHOUT ROWID;
+CREATE INDEX probes_by_state ON probes (state) WHERE state IN ('sending', 'early', 'accepted', 'unconfirmed');
+CREATE TABLE events (
+  seq INTEGER PRIMARY KEY, probe TEXT NOT NULL, kind TEXT NOT NULL, at REAL NOT NULL, record TEXT NOT NULL
+);
+CREATE INDEX events_by_probe ON events (probe);
+CREATE TABLE cursors (
+  account TEXT, folder TEXT, uidvalidity INTEGER, uid INTEGER, looked TEXT, PRIMARY KEY (account, folder)
+) WITHOUT ROWID;
+"""
+_T = TypeVar("_T")
+
+
+class LedgerError(Exception):
+    """The ledger cannot be used; one line with the path and the mend."""
+
+
+class Ledger:
+    """An open ledger. Methods that wait are coroutines; all of them may raise LedgerError."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the ledger at `path`. Blocking: call it before the loop has anything to measure."""
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        try:
+            self._db = self._thread.submit(_open, path).result()
+        except BaseException:
+            self._thread.shutdown()
+            raise
+
+    async def commit(self, events: Sequence[Event], probes: Iterable[Probe], cursors: Iterable[Cursor] = ()) -> None:
+        """Make these events durable in one transaction. `probes` are the probes as they are after the events."""
+        rows = [(e.probe, type(e).__name__, e.at.wall, json.dumps(_record(e), separators=(",", ":"))) for e in events]
+        states = [(p.id, p.route, p.state.value, p.started.wall) for p in probes]
+        marks = [(c.account, c.folder, c.uidvalidity, c.uid, json.dumps(c.looked)) for c in cursors]
+        await self._call(_write, rows, states, marks)
+
+    async def open_probes(self) -> list[Probe]:
+        """Every probe to which something is still expected to happen, rebuilt from its events, oldest first."""
+        wanted = "state IN ({})".format(", ".join(f"'{state.value}'" for state in sorted(OPEN)))
+        return await self._call(_load, wanted, ())
+
+    async def find(self, probe: str) -> Probe | None:
+        """The probe with this id, open or not; None when the ledger does not know it."""
+        found = await self._call(_load, "id = ?", (probe,))
+        return found[0] if found else None
+
+    async def cursors(self) -> dict[tuple[str, str], Cursor]:
+        """How far each folder was read, by (account, folder)."""
+        return await self._call(_load_cursors)
+
+    async def counts(self) -> dict[tuple[str, State], int]:
+        """Number of probes by route and state: one side of the conservation law."""
+        return await self._call(_count)
+
+    def close(self) -> None:
+        """Finish what is queued and close the file."""
+        self._thread.submit(self._db.close).result()
+        self._thread.shutdown()
+
+    async def _call(self, work: Callable[..., _T], *args: object) -> _T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, work, self._db, *args)
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path}: {error}") from error
+
+
+# -- in the writer thread ------------------------------------------------------------------------------------------
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+        # One daemon per ledger: two would both send, count and delete.
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("BEGIN IMMEDIATE")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            for statement in _SCHEMA.split(";\n"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    except (OSError, sqlite3.Error) as error:
+        raise LedgerError(_mend(path, error)) from error
+    if version > SCHEMA_VERSION:
+        db.close()
+        raise LedgerError(
+            f"{path}: written by a newer mailprobe (schema {version}, this one knows {SCHEMA_VERSION}); "
+            "install that version again, or move the file away"
+        )
+    return db
+
+
+def _mend(path: Path, error: Exception) -> str:
+    text = str(error)
+    if "locked" in text:
+        return f"{path}: in use by another mailprobe; stop that one or give this one another state_dir"
+    if "malformed" in text or "not a database" in text:
+        return f"{path}: damaged ({text}); move it away (it stays readable by sqlite3's .recover) and start again"
+    return f"{path}: {text}; state_dir must be a directory that mailprobe can write to"
+
+
+def _write(db: sqlite3.Connection, rows: list[Any], states: list[Any], marks: list[Any]) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.executemany("INSERT INTO events (probe, kind, at, record) VALUES (?, ?, ?, ?)", rows)
+        db.executemany(
+            "INSERT INTO probes VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state", states
+        )
+        db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)", marks)
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+
+
+def _load(db: sqlite3.Connection, where: str, args: tuple[object, ...]) -> list[Probe]:
+    probes: dict[str, Probe] = {}
+    query = f"SELECT kind, record FROM events JOIN probes ON id = probe WHERE {where} ORDER BY seq"  # noqa: S608 - ours
+    for kind, record in db.execute(query, args):
+        event = _event(kind, json.loads(record))
+        probes[event.probe] = advance(probes.get(event.probe), event)
+    return list(probes.values())
+
+
+def _load_cursors(db: sqlite3.Connection) -> dict[tuple[str, str], Cursor]:
+    rows = db.execute("SELECT account, folder, uidvalidity, uid, looked FROM cursors")
+    return {(a, f): Cursor(a, f, validity, uid, Instant(*json.loads(looked))) for a, f, validity, uid, looked in rows}
+
+
+def _count(db: sqlite3.Connection) -> dict[tuple[str, State], int]:
+    rows = db.execute("SELECT route, state, count(*) FROM probes GROUP BY route, state")
+    return {(route, State(state)): number for route, state, number in rows}
+
+
+# -- events as JSON ------------------------------------------------------------------------------------------------
+
+
+def _record(event: Event) -> dict[str, Any]:
+    """The event's fields as JSON types; named tuples become lists."""
+    return {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
+
+
+_KINDS: dict[str, tuple[type[Event], dict[str, Any]]] = {
+    kind.__name__: (kind, get_type_hints(kind)) for kind in get_args(Event)
+}
+
+
+def _event(kind: str, record: dict[str, Any]) -> Event:
+    cls, hints = _KINDS[kind]
+    return cls(**{name: _typed(hints[name], value) for name, value in record.items()})
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """JSON lists back into the named tuples and tuples that the field's annotation asks for."""
+    if not isinstance(value, list):
+        return value
+    if isinstance(hint, UnionType):
+        hint = next(option for option in get_args(hint) if option is not type(None))
+    if hasattr(hint, "_fields"):
+        return hint(*value)
+    return tuple(tuple(item) if isinstance(item, list) else item for item in value)

@@ -1,0 +1,119 @@
+"""The log: one line per thing that happened, `event key=value …`, for a person and for grep.
+
+Rule: never a password, never a mail's content. Under systemd each line begins with its priority (sd-daemon(3)), so that
+`journalctl -p warning` works.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+
+from probe.core.events import Accepted, Arrived, Deferred, Expired, Failed, Rejected, Sending, Unconfirmed
+from probe.core.outcome import DeadlinePassed, Outcome, Sink
+
+log = logging.getLogger("mailprobe")
+
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+class _Priority(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"<{_PRIORITIES.get(record.levelno, 5)}>" + super().format(record).replace("\n", "\n ")
+
+
+def configure(environ: Mapping[str, str], level: int = logging.INFO) -> None:
+    """Log to stderr: with priorities when that is the journal, else with the time."""
+    handler = logging.StreamHandler(sys.stderr)
+    journal = "JOURNAL_STREAM" in environ
+    handler.setFormatter(
+        _Priority("%(message)s") if journal else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    log.setLevel(level)
+
+
+def line(event: str, **fields: object) -> str:
+    """`event key=value …`; texts with spaces are quoted, None is left out, floats are seconds to the millisecond."""
+    return " ".join([event, *(f"{key}={_value(value)}" for key, value in fields.items() if value is not None)])
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    text = "".join(c if c.isprintable() else "?" for c in str(value))
+    return '"' + text.replace('"', "'") + '"' if " " in text or not text else text
+
+
+class LogSink(Sink):
+    """Writes outcomes to the log. Arrivals and acceptances are INFO, whatever a provider refused or lost a WARNING."""
+
+    def __init__(self) -> None:
+        self._ledger_error: str | None = None
+
+    def observe(self, outcome: Outcome) -> None:
+        """One line per event."""
+        event, probe = outcome.event, outcome.probe
+        about = {"route": probe.route if probe else None, "probe": event.probe}
+        match event:
+            case Sending():
+                log.debug(line("sending", **about))
+            case Accepted():
+                log.info(line("accepted", **about, queue_id=event.queue_id or None, code=event.reply.code))
+            case Deferred() | Rejected():
+                kind = type(event).__name__.lower()
+                log.warning(line(kind, **about, stage=event.stage, code=event.reply.code, text=event.reply.text))
+            case Failed() | Unconfirmed():
+                kind = type(event).__name__.lower()
+                stage = event.stage if isinstance(event, Failed) else "data"
+                log.warning(line(kind, **about, stage=stage, reason=event.reason, detail=event.detail or None))
+            case Expired():
+                log.warning(line("lost", **about))
+            case Arrived():
+                level = logging.INFO if outcome.recorded else logging.DEBUG
+                log.log(
+                    level,
+                    line(
+                        str(outcome.verdict),
+                        **about,
+                        latency=probe.latency if probe and outcome.measured_now else None,
+                        uncertainty=probe.uncertainty if probe and outcome.measured_now else None,
+                        detection=event.detection,
+                        folder=event.place.folder,
+                    ),
+                )
+
+    def deadline_passed(self, passed: DeadlinePassed) -> None:
+        """Only a missed one is worth a line."""
+        if passed.met is False:
+            log.warning(line("deadline_missed", route=passed.route, deadline=passed.deadline))
+
+    def committed(self, events: int, seconds: float, error: str | None) -> None:
+        """The beginning and the end of trouble with the disk, not every attempt."""
+        if error != self._ledger_error:
+            if error:
+                log.error(line("ledger_unwritable", reason=error))
+            else:
+                log.warning(line("ledger_writable_again"))
+            self._ledger_error = error
+
+    def skipped(self, route: str, reason: str) -> None:
+        """A probe that did not start is a hole in the evidence."""
+        log.warning(line("skipped", route=route, reason=reason))
+
+    def mailbox_up(self, account: str) -> None:
+        """Back, or there for the first time."""
+        log.info(line("mailbox_watched", account=account))
+
+    def mailbox_down(self, account: str, reason: str, detail: str, retry: float) -> None:
+        """The prober is blind on this side."""
+        log.warning(line("mailbox_unwatched", account=account, reason=reason, detail=detail, retry_in=retry))
+
+    def unrecognised(self, account: str, reason: str) -> None:
+        """Left alone."""
+        log.warning(line("unrecognised", account=account, reason=reason))
+
+    def note(self, account: str, text: str) -> None:
+        """For a person."""
+        log.warning(line("note", account=account, text=text))

@@ -1,0 +1,317 @@
+"""The way out: submissions (RFC 6409) through one account; the only importer of aiosmtplib.
+
+Rules:
+- Every submission ends, within bounded time, in exactly one of core.events.Submitted; nothing that a server or a
+  network can do raises.
+- Once the content began to leave, no reply means Unconfirmed, and the mail is never sent again.
+- One AUTH mechanism, tried once. TLS is what the configuration says, never "if offered".
+- After anything unexpected the connection is closed: its stream cannot be trusted any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import aiosmtplib
+
+from probe.core.events import (
+    Accepted,
+    Deferred,
+    Failed,
+    Instant,
+    Rejected,
+    Reply,
+    Sending,
+    Stage,
+    Submitted,
+    Unconfirmed,
+    elapsed,
+)
+from probe.core.schedule import backoff
+from probe.core.settings import Account, Server
+from probe.mail import net
+
+_KEEP = 15.0  # seconds an idle connection is kept; RFC 5321 §4.5.3.2.7 allows 300, Postfix under stress only 10
+_REUSE_AGE = 300.0  # then a new one, so that connect, tls and auth go on being measured
+_REUSE_MAILS = 100
+_RUNNING = 20  # submissions of one account at once
+_MECHANISMS = ("plain", "login", "cram-md5")
+_QUEUE_ID = (
+    re.compile(r"queued as <?([\w.@-]+)", re.I),  # Postfix, OpenSMTPD, qmail-likes
+    re.compile(r"\bid=([\w.-]+)", re.I),  # Exim, GMX, 1&1
+    re.compile(r"InternalId=(\d+)"),  # Exchange
+    re.compile(r"\bOK\s+\d+ ([\w.-]+) - gsmtp", re.I),  # Gmail
+    re.compile(r"^(?:2\.\d\.\d )?(?:Ok:? )?([\w.-]{8,}) (?:Message accepted|mail accepted)", re.I),
+)
+
+OnStage = Callable[[Stage, float], None]
+
+
+@dataclass(slots=True)
+class _Timeline:
+    """Which stages one submission went through and how long each took, in seconds."""
+
+    clock: Callable[[], Instant]
+    on_stage: OnStage | None
+    current: Stage = "resolve"
+    spent: list[tuple[Stage, float]] = field(default_factory=list)
+    content_left: Instant | None = None
+
+    @contextlib.contextmanager
+    def stage(self, name: Stage) -> Iterator[None]:
+        self.current = name
+        began = self.clock()
+        yield
+        seconds = elapsed(began, self.clock())
+        self.spent.append((name, seconds))
+        if self.on_stage:
+            self.on_stage(name, seconds)
+
+
+@dataclass(slots=True)
+class _Session:
+    """One connection that has logged in."""
+
+    client: aiosmtplib.SMTP
+    opened: Instant
+    mails: int = 0
+    closing: asyncio.TimerHandle | None = None
+
+
+class Submitter:
+    """Submits probes through one account; several at once, each over a connection of its own, kept while worth it.
+
+    `timeout` bounds each step in seconds, `final_timeout` the wait for the reply to the final dot (RFC 5321
+    §4.5.3.2.6 asks for 10 minutes: who gives up earlier gets duplicates and doubt).
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        clock: Callable[[], Instant],
+        rng: random.Random,
+        *,
+        timeout: float = 30.0,
+        final_timeout: float = 600.0,
+    ) -> None:
+        if account.smtp is None:
+            raise ValueError(f"account {account.name} has no submission server")
+        self._account = account
+        self._server: Server = account.smtp
+        self._clock = clock
+        self._rng = rng
+        self._timeout = timeout
+        self._final_timeout = final_timeout
+        self._idle: list[_Session] = []
+        self._running = 0
+        self._delays: Iterator[float] | None = None
+        self._not_before: Instant | None = None
+        self.certificate_not_after: float | None = None  # Unix time, of the last TLS session
+
+    def why_not(self) -> str | None:
+        """Why a probe must not be started now (a label), or None. A refused log-in is repeated after growing delays of
+        up to an hour, so that the account is not locked."""
+        if self._not_before and elapsed(self._clock(), self._not_before) > 0:
+            return "auth_backoff"
+        return "too_many_running" if self._running >= _RUNNING else None
+
+    async def submit(self, sending: Sending, content: bytes, on_stage: OnStage | None = None) -> Submitted:
+        """Send one mail; see the module's rules. Cancelling closes the connection and leaves the outcome open."""
+        self._running += 1
+        line = _Timeline(self._clock, on_stage)
+        try:
+            return await self._submit(sending, content, line)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the probe needs exactly one outcome
+            return self._outcome(sending.probe, line, error)
+        finally:
+            self._running -= 1
+
+    async def _submit(self, sending: Sending, content: bytes, line: _Timeline) -> Submitted:
+        session = self._take_idle()
+        if session:
+            try:
+                return await self._transact(session, sending, content, line)
+            except Exception as error:
+                if line.content_left or not _was_stale(error):
+                    raise
+                line.spent.clear()  # the kept connection had died, and nothing of the mail has left
+        return await self._transact(await self._open(line), sending, content, line)
+
+    async def _open(self, line: _Timeline) -> _Session:
+        server, timeout = self._server, self._timeout
+        with line.stage("resolve"):
+            addresses = await net.resolve(server.host, server.port, timeout)
+        with line.stage("connect"):
+            sock = await net.connect(addresses, timeout)
+            client = aiosmtplib.SMTP(
+                hostname=server.host,
+                sock=sock,
+                timeout=timeout,
+                use_tls=server.tls == "implicit",
+                start_tls=False,
+                tls_context=None if server.tls == "none" else net.tls_context(server.ca_file),
+                local_hostname=_address_literal(sock),
+            )
+            if server.tls != "implicit":
+                await client.connect()  # the greeting
+        try:
+            if server.tls == "implicit":
+                with line.stage("tls"):
+                    await client.connect()  # handshake and greeting
+            with line.stage("ehlo"):
+                await client.ehlo()
+            if server.tls == "starttls":
+                with line.stage("tls"):
+                    await client.starttls()
+                    await client.ehlo()
+            await self._log_in(client, line)
+        except BaseException:
+            client.close()
+            raise
+        if certificate := client.get_transport_info("peercert"):
+            self.certificate_not_after = ssl.cert_time_to_seconds(certificate["notAfter"])
+        return _Session(client, self._clock())
+
+    async def _log_in(self, client: aiosmtplib.SMTP, line: _Timeline) -> None:
+        if self._account.password is None:
+            return
+        with line.stage("auth"):
+            offered = [name for name in _MECHANISMS if name in client.server_auth_methods]
+            if not offered:
+                raise net.Unusable("no_auth_mechanism", ", ".join(client.server_auth_methods) or "AUTH is not offered")
+            log_in = {"plain": client.auth_plain, "login": client.auth_login, "cram-md5": client.auth_crammd5}
+            await log_in[offered[0]](self._account.username, self._account.password.reveal())
+        self._delays = self._not_before = None
+
+    async def _transact(self, session: _Session, sending: Sending, content: bytes, line: _Timeline) -> Submitted:
+        client = session.client
+        try:
+            with line.stage("envelope"):
+                await client.mail(sending.sender)
+                await client.rcpt(sending.recipient)
+            with line.stage("data"):
+                reply = await client.execute_command(b"DATA")
+                if reply.code != 354:
+                    raise aiosmtplib.SMTPDataError(reply.code, reply.message)
+                protocol = client.protocol
+                if protocol is None:
+                    raise aiosmtplib.SMTPServerDisconnected("Connection lost")
+                protocol.write(re.sub(rb"(?m)^\.", b"..", content) + b".\r\n")
+                line.content_left = self._clock()
+                reply = await protocol.read_response(timeout=self._final_timeout)
+                accepted_at = self._clock()
+                if reply.code // 100 != 2:
+                    raise aiosmtplib.SMTPDataError(reply.code, reply.message)
+        except BaseException:
+            client.close()
+            raise
+        session.mails += 1
+        self._keep(session)
+        said = _reply(reply.code, reply.message)
+        return Accepted(sending.probe, accepted_at, said, queue_id(said.text), tuple(line.spent))
+
+    # -- connections between probes ------------------------------------------------------------------------------
+
+    def _take_idle(self) -> _Session | None:
+        while self._idle:
+            session = self._idle.pop()
+            if session.closing:
+                session.closing.cancel()
+            if session.client.is_connected:
+                return session
+        return None
+
+    def _keep(self, session: _Session) -> None:
+        if session.mails >= _REUSE_MAILS or elapsed(session.opened, self._clock()) > _REUSE_AGE:
+            session.client.close()
+            return
+        session.closing = asyncio.get_running_loop().call_later(_KEEP, self._drop, session)
+        self._idle.append(session)
+
+    def _drop(self, session: _Session) -> None:
+        if session in self._idle:
+            self._idle.remove(session)
+        session.client.close()
+
+    def close(self) -> None:
+        """Close the connections that are idle. Without QUIT: RFC 5321 §4.1.1.10 asks for it to be polite, but here
+        nothing is left to be said, and an exit must not wait for a server."""
+        while session := self._take_idle():
+            session.client.close()
+
+    # -- what it came to -----------------------------------------------------------------------------------------
+
+    def _outcome(self, probe: str, line: _Timeline, error: Exception) -> Submitted:
+        """The one judge of failures."""
+        at, spent, stage = self._clock(), tuple(line.spent), line.current
+        if isinstance(error, aiosmtplib.SMTPResponseException) and 400 <= error.code < 600:
+            reply = _reply(error.code, error.message)
+            if stage == "auth":
+                self._delays = self._delays or backoff(self._rng, 120.0, 3600.0)
+                self._not_before = at.shifted(next(self._delays))
+                reason = "auth_refused" if error.code >= 500 else "auth_unavailable"
+                return Failed(probe, at, stage, reason, f"{reply.code} {reply.text}", spent)
+            refusal = Deferred if error.code < 500 else Rejected
+            return refusal(probe, at, stage, reply, spent)
+        reason, detail = _reason(error)
+        if line.content_left:
+            return Unconfirmed(probe, at, line.content_left, reason, detail, spent)
+        return Failed(probe, at, error.stage if isinstance(error, net.Unreachable) else stage, reason, detail, spent)
+
+
+def _was_stale(error: Exception) -> bool:
+    closing = isinstance(error, aiosmtplib.SMTPResponseException) and error.code == 421
+    return closing or isinstance(error, ConnectionError)
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """A label and a text for an error that is no SMTP reply."""
+    detail = _one_line(str(error))
+    cause = error.__cause__
+    match error:
+        case net.Unreachable(reason=reason) | net.Unusable(reason=reason):
+            return reason, detail
+        case aiosmtplib.SMTPResponseException():
+            return "garbled_reply", detail
+        case aiosmtplib.SMTPConnectError() if isinstance(cause, OSError):
+            return net.tls_reason(cause), _one_line(str(cause))
+        case ssl.SSLError():
+            return net.tls_reason(error), detail
+        case TimeoutError():  # aiosmtplib's time-outs are subclasses
+            return "timeout", detail
+        case ConnectionError():
+            return "connection_lost", detail
+        case aiosmtplib.SMTPException() if "STARTTLS" in str(error):
+            return "starttls_not_offered", detail
+    return "unexpected_error", f"{type(error).__name__}: {detail}"
+
+
+def _reply(code: int, text: str) -> Reply:
+    """A reply fit for logs, labels and JSON: one line, no control characters, no lone surrogates, at most 500 long."""
+    text = _one_line(text)
+    status = re.match(r"([245]\.\d{1,3}\.\d{1,3})\b", text)
+    return Reply(code, status[1] if status else "", text)
+
+
+def _one_line(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode()
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:500]
+
+
+def queue_id(text: str) -> str:
+    """The server's name for the mail in its final reply; "" where no known form is found (there is no standard)."""
+    found = (pattern.search(text) for pattern in _QUEUE_ID)
+    return next((match[1].rstrip(".") for match in found if match), "")
+
+
+def _address_literal(sock: socket.socket) -> str:
+    """Our name in EHLO: the address of our end (RFC 5321 §4.1.3), valid without any DNS."""
+    address = sock.getsockname()[0]
+    return f"[IPv6:{address.partition('%')[0]}]" if sock.family == socket.AF_INET6 else f"[{address}]"

@@ -1,0 +1,372 @@
+"""The way back in: one mailbox, watched for good: connect, catch up, listen and ask, clean up, reconnect.
+
+Rules:
+- The watcher reports and obeys; it decides nothing. What an arrival means is the recorder's business, and only what the
+  recorder has settled is removed: by UID, in the session and under the UIDVALIDITY in which its token was verified.
+- EXISTS is a doorbell. What came is learnt by UID FETCH last+1:*, on every ring and every connect.
+- The mailbox is one thing: when the connection of one of its folders fails, all reconnect, so "up" means all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from probe.core.asking import Listening, Usual, next_ask
+from probe.core.events import Arrived, Cursor, Detection, Instant, Place, elapsed
+from probe.core.message import Recognised, Refused
+from probe.core.outcome import Sink
+from probe.core.schedule import backoff
+from probe.core.settings import Account
+from probe.mail.folders import INBOX, Watched, choose
+from probe.mail.imap import AuthRefused, Connection, Fetched, ImapError, Lost
+from probe.mail.imap import Refused as CommandRefused
+from probe.mail.net import Unreachable
+
+_RELISTEN = 480.0  # seconds; Gmail drops an IDLE after about 9 minutes, Exchange Online falls silent
+_POLL = 30.0  # between looks where a server has no IDLE
+_CURSOR_EVERY = 10.0  # seconds between notes of how far a folder was read, when nothing else is written
+_CHUNK = 500  # mails per FETCH while catching up
+_BODY_LIMIT = 65536  # octets read of a mail whose header lost our token
+
+
+class Recorder(Protocol):
+    """Who takes what is seen. Neither call blocks."""
+
+    def arrived(self, event: Arrived) -> None:
+        """A mail with a verified token lies in the mailbox. Answer with Watcher.settle when it is on record."""
+
+    def read_up_to(self, cursor: Cursor) -> None:
+        """Everything up to here has been dealt with."""
+
+
+Recognise = Callable[[bytes], Recognised | Refused | None]
+
+
+@dataclass(slots=True)
+class _Expected:
+    """A probe on its way to this mailbox. Ages are seconds since `since`."""
+
+    route: str
+    since: Instant
+    asks: int = 0
+    asked_at: float = 0.0
+    next_at: float | None = None
+
+
+class Watcher:
+    """Watches one account's mailbox. `run` never returns; cancel it.
+
+    `recognise` says what a mail is, `worth_reading` whether a header without token is worth fetching the body for.
+    `cursors` are how far each folder was read before; `backlog_since` (Unix time) is the start of the oldest open
+    probe, from which to look where no cursor helps.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        recorder: Recorder,
+        sink: Sink,
+        clock: Callable[[], Instant],
+        rng: random.Random,
+        recognise: Recognise,
+        worth_reading: Callable[[bytes], bool],
+        cursors: Iterable[Cursor] = (),
+        backlog_since: float | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self.account = account
+        self.recorder = recorder
+        self.sink = sink
+        self.clock = clock
+        self.rng = rng
+        self.recognise = recognise
+        self.worth_reading = worth_reading
+        self.cursors = {cursor.folder: cursor for cursor in cursors}
+        self.backlog_since = backlog_since
+        self.timeout = timeout
+        self.attempted = asyncio.Event()  # set after the first session came up or failed
+        self.up = False
+        self._usual: defaultdict[str, Usual] = defaultdict(Usual)
+        self._lands_in: dict[str, str] = {}  # route → folder of its last arrival
+        self._folders: dict[str, _Folder] = {}
+        self._caught_up: set[str] = set()
+
+    async def run(self) -> None:
+        """Sessions one after the other, with growing delays after failures. Only cancelling ends it."""
+        delays: Iterator[float] | None = None
+        while True:
+            try:
+                await self._session()
+            except* (ImapError, Unreachable) as group:
+                error = _first(group)
+                if delays is None or self.up:
+                    slow = isinstance(error, AuthRefused)
+                    delays = backoff(self.rng, 120.0, 3600.0) if slow else backoff(self.rng, 2.0, 300.0)
+                delay = next(delays)
+                self.up = False
+                self.attempted.set()
+                self.sink.mailbox_down(self.account.name, _label(error), str(error), delay)
+            await asyncio.sleep(delay)
+
+    def expect(self, probe: str, route: str, since: Instant) -> None:
+        """A probe was accepted: ask for it, in the folder where its route's last mail came."""
+        folder = self._folders.get(self._lands_in.get(route, INBOX.name)) or self._folders.get(INBOX.name)
+        if folder and folder.listening.worth_asking():
+            folder.expected[probe] = _Expected(route, since)
+            folder.wake.set()
+
+    def settle(self, place: Place) -> None:
+        """The arrival at this place is on record: its mail may go."""
+        folder = self._folders.get(place.folder)
+        if folder:
+            folder.settle(place)
+
+    async def _session(self) -> None:
+        assert self.account.imap is not None
+        self._folders.clear()
+        self._caught_up.clear()
+        async with await self._log_in() as leader:
+            watched = choose(await leader.list_folders(), self.account.folders)
+            for missing in set(self.account.folders) - {folder.name for folder in watched}:
+                self.sink.note(self.account.name, f"has no folder {missing!r}; it is not watched")
+            self._folders.update({folder.name: _Folder(self, folder) for folder in watched})
+            async with asyncio.TaskGroup() as group:
+                for folder in list(self._folders.values()):
+                    group.create_task(folder.run(leader if folder.watched is INBOX else None))
+
+    async def _log_in(self) -> Connection:
+        assert self.account.imap is not None
+        assert self.account.password is not None
+        connection = await Connection.open(self.account.imap, clock=self.clock, timeout=self.timeout)
+        try:
+            await connection.login(self.account.username, self.account.password)
+        except BaseException:
+            connection.abort()
+            raise
+        if connection.certificate_not_after:
+            self.sink.certificate(self.account.name, "imap", connection.certificate_not_after)
+        return connection
+
+    # -- told by the folders -------------------------------------------------------------------------------------
+
+    def _folder_caught_up(self, name: str) -> None:
+        self._caught_up.add(name)
+        if not self.up and self._caught_up >= self._folders.keys():
+            self.up = True
+            self.attempted.set()
+            self.sink.mailbox_up(self.account.name)
+
+    def _seen(self, arrived: Arrived, route: str) -> None:
+        """An arrival ends the asking for its probe, and teaches when to ask for the next."""
+        self._lands_in[route] = arrived.place.folder
+        for folder in self._folders.values():
+            if expected := folder.expected.pop(arrived.probe, None):
+                age = elapsed(expected.since, arrived.at)
+                self._usual[route].learn(age, expected.asks, self.account.asking.floor)
+                if arrived.detection == "poll":
+                    folder.listening.learn(False, 0.0)
+                elif arrived.detection == "idle" and folder.last_ask:
+                    folder.listening.learn(True, min(elapsed(folder.last_ask, arrived.at), age))
+
+
+@dataclass(slots=True)
+class _Folder:
+    """One folder in one session."""
+
+    watcher: Watcher
+    watched: Watched
+    expected: dict[str, _Expected] = field(default_factory=dict)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    listening: Listening = field(default_factory=Listening)
+    last_ask: Instant | None = None
+    looked: Instant | None = None  # the last moment at which the folder held nothing unknown
+    noted: Instant | None = None  # when the cursor was last reported
+    uidvalidity: int = 0
+    last: int = 0  # every UID up to this one was read
+    unsettled: dict[int, bool] = field(default_factory=dict)  # UID → may be removed; until recorded and removed
+    removable: set[int] = field(default_factory=set)
+
+    async def run(self, connection: Connection | None) -> None:
+        """Watch until something fails (Lost, CommandRefused, Unreachable)."""
+        if connection is None:
+            async with await self.watcher._log_in() as own:
+                return await self.run(own)
+        selected = await connection.select(self.watched.raw)
+        # A new arrival's count comes with SELECT; later ones ring.
+        announced = connection.last_contact
+        self.uidvalidity = selected.uidvalidity
+        await self._catch_up(connection, selected.uidnext, selected.exists, announced)
+        self.watcher._folder_caught_up(self.watched.name)
+        while True:
+            await self._turn(connection)
+
+    # -- what lies there already ---------------------------------------------------------------------------------
+
+    async def _catch_up(self, connection: Connection, uidnext: int | None, exists: int, announced: Instant) -> None:
+        cursor = self.watcher.cursors.get(self.watched.name)
+        self.looked = cursor.looked if cursor else None
+        known = cursor is not None and cursor.uidvalidity == self.uidvalidity
+        self.last = cursor.uid if cursor and known else 0
+        if known and uidnext is not None and uidnext <= self.last + _CHUNK:
+            if exists and uidnext > self.last + 1:
+                await self._read(connection, f"{self.last + 1}:*", "catch-up", announced)
+        else:
+            await self._search_backlog(connection, cursor, uidnext, exists, announced)
+        self.looked = announced
+        self._note(announced)
+
+    async def _search_backlog(
+        self, connection: Connection, cursor: Cursor | None, uidnext: int | None, exists: int, announced: Instant
+    ) -> None:
+        """A first look, a new UIDVALIDITY, or very many new mails: read what is young enough to be ours, in chunks."""
+        since = min(filter(None, (cursor.looked.wall if cursor else None, self.watcher.backlog_since)), default=None)
+        if since is not None and exists:
+            day = datetime.fromtimestamp(since - 86400, UTC).date()  # SINCE ignores time zones
+            uids = [uid for uid in await connection.search_since(day) if uid > self.last]
+            for start in range(0, len(uids), _CHUNK):
+                chunk = ",".join(map(str, uids[start : start + _CHUNK]))
+                await self._read(connection, chunk, "catch-up", announced)
+        if uidnext is not None:
+            self.last = max(self.last, uidnext - 1)
+        elif exists:
+            newest = await connection.fetch("*", "BODY.PEEK[HEADER.FIELDS (DATE)]")
+            self.last = max([self.last, *(mail.uid for mail in newest)])
+
+    # -- listening and asking ------------------------------------------------------------------------------------
+
+    async def _turn(self, connection: Connection) -> None:
+        """Wait for a ring or for the time to ask, then deal with what came."""
+        await self._remove(connection)
+        self.wake.clear()
+        delay = self._until_next_ask()
+        if "IDLE" not in connection.capabilities:
+            await connection.wait(_POLL if delay is None else min(delay, _POLL), self.wake)
+        elif delay is not None and self.listening.slow and delay < 1.0:
+            await connection.wait(delay, self.wake)
+        else:
+            await connection.idle(_RELISTEN if delay is None else min(delay, _RELISTEN), self.wake)
+        ring, detection = connection.take_ring(), "idle"
+        if ring is None and (not self.wake.is_set() or self._until_next_ask() == 0.0):
+            asked = self.watcher.clock()
+            self._count_asks(asked)
+            await connection.noop()
+            ring, detection = connection.take_ring(), "poll"
+            if ring is None:
+                self.looked = asked
+        watcher = self.watcher
+        watcher.sink.contact(watcher.account.name, connection.last_contact)
+        if ring:
+            await self._read(connection, f"{self.last + 1}:*", "poll" if detection == "poll" else "idle", ring)
+        self._note(watcher.clock())
+
+    def _until_next_ask(self) -> float | None:
+        """Seconds until the next ask of any expected probe; None: none is planned. Never closer than the floor."""
+        now, asking = self.watcher.clock(), self.watcher.account.asking
+        delays = []
+        for expected in self.expected.values():
+            expected.next_at = next_ask(expected.asked_at, expected.asks, self.watcher._usual[expected.route], asking)
+            if expected.next_at is not None:
+                delays.append(expected.next_at - elapsed(expected.since, now))
+        if not delays:
+            return None
+        floor = asking.floor - elapsed(self.last_ask, now) if self.last_ask else 0.0
+        return max(0.0, floor, min(delays))
+
+    def _count_asks(self, at: Instant) -> None:
+        """One ask serves every expected probe for which it is time, or nearly."""
+        self.last_ask = at
+        self.watcher.sink.asked(self.watcher.account.name)
+        for expected in self.expected.values():
+            age = elapsed(expected.since, at)
+            if expected.next_at is not None and age >= expected.next_at - self.watcher.account.asking.floor / 2:
+                expected.asks += 1
+                expected.asked_at = age
+
+    # -- reading and removing ------------------------------------------------------------------------------------
+
+    async def _read(self, connection: Connection, uids: str, detection: Detection, announced: Instant) -> None:
+        mails = await connection.fetch(uids, "BODY.PEEK[HEADER]")
+        not_before = self.looked
+        for number, mail in enumerate(sorted(mails, key=lambda mail: mail.uid), 1):
+            if number % 50 == 0:
+                await asyncio.sleep(0)  # parsing takes 0.1 ms each; others' stamps must not wait for thousands
+            if mail.uid > self.last or not uids.endswith(":*"):
+                await self._judge(connection, mail, detection, announced, not_before)
+                self.last = max(self.last, mail.uid)
+
+    async def _judge(
+        self, connection: Connection, mail: Fetched, detection: Detection, at: Instant, not_before: Instant | None
+    ) -> None:
+        watcher, name = self.watcher, self.watcher.account.name
+        found = watcher.recognise(mail.content)
+        if found is None and watcher.worth_reading(mail.content):
+            bodies = await connection.fetch(str(mail.uid), f"BODY.PEEK[]<0.{_BODY_LIMIT}>")
+            found = next((watcher.recognise(body.content) for body in bodies if body.uid == mail.uid), None)
+        if isinstance(found, Refused):
+            watcher.sink.unrecognised(name, found.reason)
+        elif isinstance(found, Recognised):
+            place = Place(name, self.watched.name, self.uidvalidity, mail.uid)
+            self.unsettled[mail.uid] = found.removable
+            arrived = Arrived(
+                found.token.probe, at, place, self.watched.placement, detection, not_before, mail.internal_date
+            )
+            watcher._seen(arrived, found.token.route)
+            watcher.recorder.arrived(arrived)
+
+    def settle(self, place: Place) -> None:
+        """See Watcher.settle. A place of another UIDVALIDITY is not ours to touch."""
+        if place.uidvalidity != self.uidvalidity or place.uid not in self.unsettled:
+            return
+        if self.unsettled[place.uid] and not self.watcher.account.keep_mails:
+            self.removable.add(place.uid)
+            self.wake.set()
+        else:
+            del self.unsettled[place.uid]
+
+    async def _remove(self, connection: Connection) -> None:
+        """Remove what is settled. Without UIDPLUS an EXPUNGE could take others' mails along: mark as read and leave."""
+        if not self.removable:
+            return
+        uids = sorted(self.removable)
+        if "UIDPLUS" in connection.capabilities:
+            await connection.mark(uids, ["\\Deleted"])
+            await connection.expunge(uids)
+        else:
+            await connection.mark(uids, ["\\Seen"])
+        for uid in uids:
+            self.unsettled.pop(uid, None)
+        self.removable.clear()
+        self.watcher.sink.removed(self.watcher.account.name, len(uids))
+
+    def _note(self, now: Instant) -> None:
+        """Report how far the folder was read, now and then: a restart looks again from there."""
+        if self.looked is None:
+            return
+        uid = min(self.unsettled, default=self.last + 1) - 1
+        cursor = Cursor(self.watcher.account.name, self.watched.name, self.uidvalidity, uid, self.looked)
+        self.watcher.cursors[self.watched.name] = cursor
+        if self.noted is None or elapsed(self.noted, now) >= _CURSOR_EVERY:
+            self.noted = now
+            self.watcher.recorder.read_up_to(cursor)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended the session: the first that is not itself a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _label(error: BaseException) -> str:
+    if isinstance(error, AuthRefused):
+        return "auth_refused"
+    if isinstance(error, CommandRefused):
+        return "refused"
+    return error.reason if isinstance(error, Lost | Unreachable) else "error"

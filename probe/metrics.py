@@ -1,0 +1,357 @@
+"""Every metric's definition, and what each outcome does to them. docs/monitoring.md explains them to people.
+
+Rules:
+- Names and labels are a public contract: alerts depend on them. Base units, `_total` on counters.
+- Every label set of a route or account exists from the moment it is configured: increase() sees the first one.
+- What is in flight is computed when asked for: in a stall nothing arrives, and whatever arrivals set would freeze.
+- Rendering runs in a thread, on a snapshot: 100,000 samples take 3 s, and the loop stamps mails meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    Summary,
+    disable_created_metrics,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
+
+from probe.core.events import (
+    Accepted,
+    Arrived,
+    Deferred,
+    Expired,
+    Failed,
+    Instant,
+    Rejected,
+    Unconfirmed,
+    elapsed,
+)
+from probe.core.match import Verdict
+from probe.core.outcome import DeadlinePassed, InFlight, Outcome, Sink
+from probe.core.settings import Account, Route
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+DAY = 86400.0
+LATENCY_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, DAY, 5 * DAY)
+_OWN_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2, 10)
+_OUTCOMES = {
+    Accepted: "accepted",
+    Deferred: "deferred",
+    Rejected: "rejected",
+    Failed: "failed",
+    Unconfirmed: "unconfirmed",
+}
+_STAGES = ("resolve", "connect", "tls", "ehlo", "auth", "envelope", "data")
+_PLACEMENTS = ("inbox", "junk", "other")
+_UNRECOGNISED = ("forged", "reply", "foreign_sender", "foreign")
+_FRESH = 0.2  # seconds for which one rendering serves everybody
+
+
+class Metrics(Sink):
+    """The metrics of one process. Everything but render() is called on the loop."""
+
+    def __init__(
+        self, version: str, in_flight: Callable[[], Mapping[str, InFlight]], now: Callable[[], Instant]
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self._in_flight, self._now = in_flight, now
+        self._routes: dict[str, Route] = {}
+        self._accounts: dict[str, Account] = {}
+        self._last_sent: dict[str, float] = {}  # by route: start of the latest-sent probe that arrived
+        self._rendered: dict[tuple[str, bool], tuple[float, asyncio.Task[tuple[bytes, str]]]] = {}
+        self._define_routes()
+        self._define_mailboxes()
+        self._define_own()
+        self._flying = _InFlightCollector()
+        self.registry.register(self._flying)
+        self.build.info({"version": version})
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"mailprobe_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"mailprobe_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"mailprobe_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    def _define_routes(self) -> None:
+        counter, gauge = self._counter, self._gauge
+        self.route_info = Info("mailprobe_route", "The addresses of a route.", ["route"], registry=self.registry)
+        self.submissions = counter(
+            "submissions", "Probes submitted, by what came of the submission.", "route", "outcome"
+        )
+        self.stages = Summary(
+            "mailprobe_submission_stage_seconds",
+            "Time each stage of a submission took.",
+            ["route", "stage"],
+            registry=self.registry,
+        )
+        self.latency = self._histogram(
+            "delivery_latency_seconds",
+            "Queue delay: from the 250 after the final dot to the first byte that showed the mail in the mailbox.",
+            LATENCY_BUCKETS,
+            "route",
+        )
+        self.last_latency = gauge(
+            "last_delivery_latency_seconds",
+            "Queue delay of the mail that arrived last; NaN before the first. It freezes in a stall: alert on "
+            "mailprobe_oldest_in_flight_seconds instead.",
+            "route",
+        )
+        self.last_accepted = gauge(
+            "last_accepted_timestamp_seconds", "When the last probe was accepted; 0: never.", "route"
+        )
+        self.last_arrival = gauge("last_arrival_timestamp_seconds", "When the last probe arrived; 0: never.", "route")
+        self.deadlines = counter(
+            "deadline_probes",
+            "Accepted probes whose deadline has passed, by whether the mail was there; unknown: the mailbox was not "
+            "watched.",
+            "route",
+            "deadline",
+            "met",
+        )
+        self.arrivals = counter("arrivals", "Probes that arrived, by the folder in which.", "route", "placement")
+        self.lost = counter("lost_probes", "Probes older than the route's lost_after.", "route")
+        self.found = counter("found_probes", "Probes that arrived after they had been counted as lost.", "route")
+        self.duplicates = counter("duplicate_arrivals", "Further copies of probes that had arrived already.", "route")
+        self.reordered = counter("reordered_arrivals", "Probes that arrived after one that was sent later.", "route")
+        self.uncertainty = gauge(
+            "detection_uncertainty_seconds",
+            "Width of the interval in which the last arrival must have happened; NaN: unknown.",
+            "route",
+        )
+        self.skips = counter("probes_skipped", "Probes that were due and not started, by why.", "route", "reason")
+
+    def _define_mailboxes(self) -> None:
+        counter, gauge = self._counter, self._gauge
+        self.mailboxes = gauge("mailbox_up", "1 while the whole mailbox is being watched.", "account")
+        self.contacts = gauge(
+            "mailbox_last_contact_timestamp_seconds", "When the mail server last sent a byte; 0: never.", "account"
+        )
+        self.disconnects = counter(
+            "mailbox_disconnects", "Times the watching ended or could not begin, by why.", "account", "reason"
+        )
+        self.asks = counter("mailbox_asks", "Times the server was asked instead of waiting for its word.", "account")
+        self.unrecognised_mails = counter(
+            "unrecognised_messages",
+            "Mails that carried something like our token and were left alone, by why.",
+            "account",
+            "reason",
+        )
+        self.certificates = gauge(
+            "certificate_not_after_timestamp_seconds", "When the server's certificate ends.", "account", "protocol"
+        )
+
+    def _define_own(self) -> None:
+        self.build = Info("mailprobe_build", "The version that runs.", registry=self.registry)
+        self.lateness = self._histogram(
+            "schedule_lateness_seconds", "How long after its due instant a probe started.", _OWN_BUCKETS
+        )
+        self.stall = self._histogram(
+            "loop_stall_seconds", "How late the event loop's timers come: stamps are this wrong at worst.", _OWN_BUCKETS
+        )
+        self.commit = self._histogram("ledger_commit_seconds", "Time to make events durable.", _OWN_BUCKETS)
+        self.ledger_errors = self._counter("ledger_errors", "Failed attempts to write the ledger.")
+        self.reload_ok = self._gauge("config_last_reload_successful", "0 after a bad configuration.")
+        self.reload_at = self._gauge(
+            "config_last_reload_success_timestamp_seconds", "When the configuration was taken over."
+        )
+
+    # -- what is configured --------------------------------------------------------------------------------------
+
+    def configure(self, accounts: Mapping[str, Account], routes: Mapping[str, Route]) -> None:
+        """Start every label set of what is new at zero, and drop those of what is gone."""
+        for name in self._routes.keys() - routes.keys():
+            self._forget("route", name)
+        for name in self._accounts.keys() - accounts.keys():
+            self._forget("account", name)
+        for name in routes.keys() - self._routes.keys():
+            self._begin_route(name)
+        for name, account in accounts.items():
+            if account.imap and name not in self._accounts:
+                self._begin_mailbox(name)
+        for name, route in routes.items():
+            addresses = accounts[route.sender].address, accounts[route.recipient].address
+            self.route_info.labels(name).info({"sender": addresses[0], "recipient": addresses[1]})
+            for deadline in route.deadlines:
+                for met in ("true", "false", "unknown"):
+                    self.deadlines.labels(name, f"{deadline:g}", met)
+        self._routes, self._accounts = dict(routes), dict(accounts)
+        self.reload_ok.set(1)
+        self.reload_at.set(self._now().wall)
+
+    def _begin_route(self, name: str) -> None:
+        for metric in (self.latency, self.last_accepted, self.last_arrival, self.lost, self.found):
+            metric.labels(name)
+        for metric in (self.duplicates, self.reordered):
+            metric.labels(name)
+        self.last_latency.labels(name).set(math.nan)
+        self.uncertainty.labels(name).set(math.nan)
+        for outcome in _OUTCOMES.values():
+            self.submissions.labels(name, outcome)
+        for stage in _STAGES:
+            self.stages.labels(name, stage)
+        for placement in _PLACEMENTS:
+            self.arrivals.labels(name, placement)
+
+    def _begin_mailbox(self, name: str) -> None:
+        for metric in (self.mailboxes, self.contacts, self.asks):
+            metric.labels(name)
+        for reason in _UNRECOGNISED:
+            self.unrecognised_mails.labels(name, reason)
+
+    def _forget(self, label: str, value: str) -> None:
+        for metric in vars(self).values():
+            if isinstance(metric, MetricWrapperBase) and label in metric._labelnames:
+                metric.remove_by_labels({label: value})
+
+    # -- what happens --------------------------------------------------------------------------------------------
+
+    def observe(self, outcome: Outcome) -> None:
+        """Count one outcome. A route that is no longer configured has no series any more."""
+        event, probe = outcome.event, outcome.probe
+        if isinstance(event, Arrived) and outcome.verdict is Verdict.FOREIGN:
+            self.unrecognised_mails.labels(event.place.account, "foreign").inc()
+        if probe is None or probe.route not in self._routes or not outcome.recorded:
+            return
+        route = probe.route
+        match event:
+            case Accepted() | Deferred() | Rejected() | Failed() | Unconfirmed():
+                self.submissions.labels(route, _OUTCOMES[type(event)]).inc()
+                for stage, seconds in event.stages:
+                    self.stages.labels(route, stage).observe(seconds)
+                if isinstance(event, Accepted):
+                    self.last_accepted.labels(route).set(event.at.wall)
+            case Expired():
+                self.lost.labels(route).inc()
+            case Arrived() if outcome.verdict is Verdict.DUPLICATE:
+                self.duplicates.labels(route).inc()
+            case Arrived():
+                self.arrivals.labels(route, event.placement).inc()
+                self.last_arrival.labels(route).set(event.at.wall)
+                if outcome.verdict is Verdict.FOUND:
+                    self.found.labels(route).inc()
+                self._order(route, probe.started.wall)
+        if outcome.measured_now and probe.latency is not None:
+            self.latency.labels(route).observe(probe.latency, exemplar={"probe": probe.id})
+            self.last_latency.labels(route).set(probe.latency)
+            self.uncertainty.labels(route).set(math.nan if probe.uncertainty is None else probe.uncertainty)
+
+    def _order(self, route: str, sent: float) -> None:
+        if sent < self._last_sent.get(route, 0.0):
+            self.reordered.labels(route).inc()  # RFC 4737 §3.3: a singleton below the next expected one
+        self._last_sent[route] = max(sent, self._last_sent.get(route, 0.0))
+
+    def deadline_passed(self, passed: DeadlinePassed) -> None:
+        """Count a deadline that has passed."""
+        if passed.route in self._routes:
+            met = "unknown" if passed.met is None else str(passed.met).lower()
+            self.deadlines.labels(passed.route, f"{passed.deadline:g}", met).inc()
+
+    def committed(self, events: int, seconds: float, error: str | None) -> None:
+        """Count an attempt to write the ledger."""
+        if error is None:
+            self.commit.observe(seconds)
+        else:
+            self.ledger_errors.inc()
+
+    def started(self, route: str, late: float) -> None:
+        """How punctual we are."""
+        self.lateness.observe(late)
+
+    def skipped(self, route: str, reason: str) -> None:
+        """Count a hole in the evidence."""
+        self.skips.labels(route, reason).inc()
+
+    def mailbox_up(self, account: str) -> None:
+        """We can see."""
+        self.mailboxes.labels(account).set(1)
+
+    def mailbox_down(self, account: str, reason: str, detail: str, retry: float) -> None:
+        """We cannot."""
+        self.mailboxes.labels(account).set(0)
+        self.disconnects.labels(account, reason).inc()
+
+    def contact(self, account: str, at: Instant) -> None:
+        """Proof of life."""
+        self.contacts.labels(account).set(at.wall)
+
+    def certificate(self, account: str, protocol: str, not_after: float) -> None:
+        """When the provider has to act."""
+        self.certificates.labels(account, protocol).set(not_after)
+
+    def asked(self, account: str) -> None:
+        """What we cost the provider."""
+        self.asks.labels(account).inc()
+
+    def unrecognised(self, account: str, reason: str) -> None:
+        """Mails that we left alone."""
+        self.unrecognised_mails.labels(account, reason).inc()
+
+    # -- /metrics ------------------------------------------------------------------------------------------------
+
+    async def render(self, accept: str, compress: bool) -> tuple[bytes, str]:
+        """The page in the format that `accept` asks for (text or OpenMetrics), and its content type.
+
+        Concurrent scrapes share one rendering, which is done in a thread.
+        """
+        encoder, content_type = choose_encoder(accept)
+        made, task = self._rendered.get((content_type, compress), (0.0, None))
+        if task is None or (task.done() and time.monotonic() - made > _FRESH):
+            self._flying.snapshot = _ages(self._routes, self._in_flight(), self._now())
+
+            def work() -> tuple[bytes, str]:
+                page = encoder(self.registry)
+                return (gzip.compress(page, 1, mtime=0) if compress else page), content_type
+
+            task = asyncio.ensure_future(asyncio.to_thread(work))
+            self._rendered[content_type, compress] = time.monotonic(), task
+        return await asyncio.shield(task)
+
+
+def _ages(routes: Mapping[str, Route], flying: Mapping[str, InFlight], now: Instant) -> dict[str, tuple[int, float]]:
+    """Per route, how many probes are in flight, and the age in seconds of the oldest."""
+    ages = dict.fromkeys(routes, (0, 0.0))
+    for name in routes.keys() & flying.keys():
+        oldest = flying[name].oldest
+        ages[name] = flying[name].number, max(0.0, elapsed(oldest, now)) if oldest else 0.0
+    return ages
+
+
+class _InFlightCollector(Collector):
+    """Gauges that are computed when asked for; the snapshot is one dictionary, replaced as a whole by the loop."""
+
+    snapshot: dict[str, tuple[int, float]] = {}  # noqa: RUF012 - replaced, never changed
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        number = GaugeMetricFamily(
+            "mailprobe_in_flight_probes",
+            "Probes for which the provider answers and that have not arrived.",
+            labels=["route"],
+        )
+        oldest = GaugeMetricFamily(
+            "mailprobe_oldest_in_flight_seconds",
+            "Age of the oldest probe in flight, now; 0: none is. The number to alert on.",
+            labels=["route"],
+        )
+        for route, (count, age) in self.snapshot.items():
+            number.add_metric([route], count)
+            oldest.add_metric([route], age)
+        yield number
+        yield oldest

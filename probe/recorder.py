@@ -1,0 +1,235 @@
+"""The recorder: the one task that owns what is known about probes. Events come in, get durable, become state, are told.
+
+Rules:
+- Order: take what is queued, commit it as one transaction, then advance the state, then tell the sinks. What was told
+  is on disk.
+- One task owns the state, so there are no locks; everybody else sees snapshots.
+- A broken ledger stops nothing but the recording: events wait in memory and the attempt is repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from probe.core.events import Arrived, Cursor, Event, Expired, Instant, Sending, elapsed
+from probe.core.match import Verdict, judge
+from probe.core.outcome import DeadlinePassed, InFlight, Outcome, Sink
+from probe.core.settings import Route
+from probe.core.state import IN_FLIGHT, OPEN, ImpossibleEvent, Probe, State, advance
+
+log = logging.getLogger("mailprobe.recorder")
+
+_T = TypeVar("_T")
+_RETRY = 1.0  # seconds after a failed commit
+_GRACE = 2.0  # seconds after a deadline until it is judged: arrivals stamped in time may still be in the queue
+
+
+class Ledger(Protocol):
+    """What the recorder needs of a ledger; ledger.Ledger is one."""
+
+    async def commit(
+        self, events: Sequence[Event], probes: Iterable[Probe], cursors: Iterable[Cursor] = ()
+    ) -> None: ...
+    async def find(self, probe: str) -> Probe | None: ...
+
+
+@dataclass(slots=True)
+class _Waiting:
+    event: Event
+    durable: asyncio.Future[None] | None = None
+
+
+@dataclass(slots=True)
+class Recorder:
+    """See the module's rules. `can_see(account address)` says whether that mailbox is being watched now."""
+
+    ledger: Ledger
+    clock: Callable[[], Instant]
+    routes: Callable[[], dict[str, Route]]
+    can_see: Callable[[str], bool]
+    sink: Sink
+    settle: Callable[[Arrived], None] = lambda arrived: None
+    probes: dict[str, Probe] = field(default_factory=dict)  # the open ones
+    counts: Counter[tuple[str, State]] = field(default_factory=Counter)  # all on record, by route and state
+    stuck: bool = False  # the ledger cannot be written just now
+    _queue: asyncio.Queue[_Waiting | Cursor] = field(default_factory=asyncio.Queue)
+    _recording: asyncio.Future[None] | None = None
+    _deadlines: list[tuple[float, str, float]] = field(default_factory=list)  # heap of (boot s, probe, deadline)
+    _judged: dict[str, Probe] = field(default_factory=dict)  # finished, but a deadline is still to be judged
+
+    def put(self, event: Event | Cursor) -> None:
+        """Record this. Never blocks; the order of calls is kept."""
+        self._queue.put_nowait(event if isinstance(event, Cursor) else _Waiting(event))
+
+    async def durable(self, event: Event) -> None:
+        """Record this and return when it is on disk."""
+        waiting = _Waiting(event, asyncio.get_running_loop().create_future())
+        self._queue.put_nowait(waiting)
+        assert waiting.durable is not None
+        await waiting.durable
+
+    def resume(self, probes: Iterable[Probe], counts: dict[tuple[str, State], int], blind_until: float) -> None:
+        """Take up what the ledger held open. Deadlines that passed before `blind_until` (Unix time) were judged."""
+        self.counts.update(counts)
+        for probe in probes:
+            self.probes[probe.id] = probe
+            self._plan_deadlines(probe, blind_until)
+
+    def in_flight(self) -> dict[str, InFlight]:
+        """Per route, now."""
+        found: dict[str, list[Instant]] = {}
+        for probe in self.probes.values():
+            if probe.state in IN_FLIGHT and probe.answerable:
+                found.setdefault(probe.route, []).append(probe.answerable)
+        now = self.clock()
+        return {
+            route: InFlight(len(instants), max(instants, key=lambda instant: elapsed(instant, now)))
+            for route, instants in found.items()
+        }
+
+    async def run(self) -> None:
+        """Record until cancelled; then what is queued is still recorded by drain()."""
+        while True:
+            batch = [await self._queue.get()]
+            while not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            # Shielded: a cancelled commit would still be written, and the sink never told.
+            self._recording = asyncio.ensure_future(self._record(batch))
+            await asyncio.shield(self._recording)
+
+    async def drain(self) -> None:
+        """Record what is left in the queue, after run() was cancelled."""
+        if self._recording:
+            await self._recording
+        batch = []
+        while not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        if batch:
+            await self._record(batch)
+
+    async def tick(self) -> None:
+        """Expire and judge what time alone decides; once a second."""
+        while True:
+            now, routes = self.clock(), self.routes()
+            for probe in list(self.probes.values()):
+                route = routes.get(probe.route)
+                start = probe.answerable
+                if route and start and probe.state in IN_FLIGHT and elapsed(start, now) > route.lost_after:
+                    self.put(Expired(probe.id, now))
+            while self._deadlines and self._deadlines[0][0] + _GRACE <= now.boot:
+                self._judge_deadline(*heapq.heappop(self._deadlines)[1:])
+            await asyncio.sleep(1.0)
+
+    # -- one batch -----------------------------------------------------------------------------------------------
+
+    async def _record(self, batch: Sequence[_Waiting | Cursor]) -> None:
+        outcomes = await self._insist(lambda: self._outcomes([i.event for i in batch if isinstance(i, _Waiting)]))
+        cursors = {(item.account, item.folder): item for item in batch if isinstance(item, Cursor)}
+        await self._commit([outcome for outcome in outcomes if outcome.recorded], list(cursors.values()))
+        for outcome in outcomes:
+            self._adopt(outcome)
+            self.sink.observe(outcome)
+            if isinstance(outcome.event, Arrived) and outcome.verdict is not Verdict.FOREIGN:
+                self.settle(outcome.event)
+        for item in batch:
+            if isinstance(item, _Waiting) and item.durable and not item.durable.done():
+                item.durable.set_result(None)
+
+    async def _outcomes(self, events: Sequence[Event]) -> list[Outcome]:
+        """What these events would make of the probes; nothing is changed yet."""
+        after: dict[str, Probe] = {}
+        outcomes = []
+        for event in events:
+            probe = after.get(event.probe) or self.probes.get(event.probe)
+            if probe is None and not isinstance(event, Sending):
+                probe = await self.ledger.find(event.probe)
+            outcome = _outcome(event, probe)
+            if outcome:
+                outcomes.append(outcome)
+                if outcome.recorded and outcome.probe:
+                    after[event.probe] = outcome.probe
+        return outcomes
+
+    async def _commit(self, outcomes: Sequence[Outcome], cursors: Sequence[Cursor]) -> None:
+        if not outcomes and not cursors:
+            return
+        probes = {outcome.event.probe: outcome.probe for outcome in outcomes if outcome.probe}
+        events = [outcome.event for outcome in outcomes]
+        began = self.clock()
+        await self._insist(lambda: self.ledger.commit(events, probes.values(), cursors))
+        self.sink.committed(len(events), elapsed(began, self.clock()), None)
+
+    async def _insist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """Until it succeeds: whatever the disk does, no event may be dropped."""
+        while True:
+            try:
+                result = await attempt()
+            except Exception as error:  # noqa: BLE001 - a sink tells people; stopping would lose what is queued
+                self.stuck = True
+                self.sink.committed(0, 0.0, str(error))
+                await asyncio.sleep(_RETRY)
+            else:
+                self.stuck = False
+                return result
+
+    def _adopt(self, outcome: Outcome) -> None:
+        probe, before = outcome.probe, outcome.before
+        if not outcome.recorded or probe is None:
+            return
+        if before:
+            self.counts[before.route, before.state] -= 1
+        self.counts[probe.route, probe.state] += 1
+        if probe.state in OPEN:
+            self.probes[probe.id] = probe
+        else:
+            self.probes.pop(probe.id, None)
+        if probe.answerable and (before is None or before.answerable is None):
+            self._plan_deadlines(probe, 0.0)
+        if probe.id in self._judged:
+            self._judged[probe.id] = probe
+
+    # -- deadlines -----------------------------------------------------------------------------------------------
+
+    def _plan_deadlines(self, probe: Probe, judged_until: float) -> None:
+        route, start = self.routes().get(probe.route), probe.answerable
+        if route is None or start is None:
+            return
+        now = self.clock()
+        for deadline in route.deadlines:
+            if start.wall + deadline > judged_until:
+                due = now.boot + deadline - elapsed(start, now)
+                heapq.heappush(self._deadlines, (due, probe.id, deadline))
+                self._judged[probe.id] = probe
+
+    def _judge_deadline(self, probe_id: str, deadline: float) -> None:
+        probe = self._judged[probe_id]
+        if not any(waiting == probe_id for _, waiting, _ in self._deadlines):
+            del self._judged[probe_id]
+        met: bool | None
+        if probe.latency is not None:
+            met = probe.latency <= deadline
+        else:
+            met = False if self.can_see(probe.recipient) else None
+        self.sink.deadline_passed(DeadlinePassed(probe.route, deadline, met))
+
+
+def _outcome(event: Event, probe: Probe | None) -> Outcome | None:
+    """What the event means for the probe; None when it means nothing, or cannot be."""
+    verdict = None
+    if isinstance(event, Arrived):
+        verdict = judge(probe, event)
+        if verdict in {Verdict.FOREIGN, Verdict.SEEN_BEFORE}:
+            return Outcome(event, probe, probe, verdict)
+    if isinstance(event, Expired) and (probe is None or probe.state not in IN_FLIGHT):
+        return None  # it arrived while its end was in the queue
+    try:
+        return Outcome(event, probe, advance(probe, event), verdict)
+    except ImpossibleEvent as error:
+        log.error("bug: %s", error, extra={"event": "impossible_event"})  # noqa: TRY400 - no traceback helps
+        return None
