@@ -1,6 +1,7 @@
-"""The command line: parses, calls, prints. The only module that prints.
+"""The command line: parses, calls, prints. The only module that prints; how things look is in show.py.
 
-Exit codes: 0 fine, 1 and 2 as each command says, 2 also for a configuration that cannot be used.
+Exit codes: 0 fine; 2 for a configuration that cannot be used (3 from `once`, as monitoring plugins ask); else as each
+command says.
 """
 
 from __future__ import annotations
@@ -8,11 +9,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import json
+import logging
 import os
+import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -20,40 +26,62 @@ from probe import __version__, config, keyfile, log
 from probe.core.settings import Settings
 from probe.ledger import LedgerError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from probe.daemon import Running
+
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
 _DEFAULT_CONFIG = "/etc/mailprobe/mailprobe.toml"
+_LISTEN = "127.0.0.1:10925"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Options:
-    config: Path
-    listen: str | None
+    config: Path = Path(os.environ.get("MAILPROBE_CONFIG") or _DEFAULT_CONFIG)
+    listen: str | None = None
+
+
+def _option(*names: str, into: str, **more: Any) -> Callable[[_F], _F]:
+    """An option that may stand before or after the command; the later one wins."""
+
+    def remember(context: click.Context, _: click.Parameter, value: Any) -> None:
+        if value is not None:
+            context.obj = dataclasses.replace(context.find_object(_Options) or _Options(), **{into: value})
+
+    return click.option(*names, expose_value=False, callback=remember, **more)
+
+
+_config = _option(
+    "-c", "--config", into="config", type=click.Path(path_type=Path), metavar="FILE",
+    help=f"The configuration.  [default: $MAILPROBE_CONFIG, else {_DEFAULT_CONFIG}]",
+)  # fmt: skip
+_listen = _option(
+    "--listen", into="listen", metavar="HOST:PORT", help=f"Where to serve the page and /metrics.  [default: {_LISTEN}]"
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="MAILPROBE_CONFIG",
-    default=Path(_DEFAULT_CONFIG),
-    show_default=True,
-    show_envvar=True,
-    help="The configuration.",
-)
-@click.option("--listen", metavar="HOST:PORT", help="Where /metrics is served, instead of what the configuration says.")
-@click.version_option(__version__, "-V", "--version", prog_name="mailprobe")
+@_config
+@_listen
+@click.version_option(__version__, "-V", "--version", prog_name="mailprobe", message="%(prog)s %(version)s")
 @click.pass_context
-def main(context: click.Context, config: Path, listen: str | None) -> None:
+def main(context: click.Context) -> None:
     """Send test mails through mail providers, see them arrive, and measure how long each one held them.
 
-    Try `mailprobe demo` first: it needs no account. Then write a configuration, let `mailprobe check` look at it,
-    send a single mail with `mailprobe once ROUTE`, and leave `mailprobe run` running.
+    Try `mailprobe demo` first: it needs no account. Then write a configuration, let `mailprobe check` look at it, send
+    a single mail with `mailprobe once ROUTE`, and leave `mailprobe run` running.
     """
-    context.obj = _Options(config, listen)
+    context.ensure_object(_Options)
 
 
-@main.command()
+# -- run -----------------------------------------------------------------------------------------------------------
+
+
+@main.command(short_help="Probe for good: the daemon.")
+@_config
+@_listen
 @click.pass_obj
 def run(options: _Options) -> None:
     """Probe for good: the daemon.
@@ -69,6 +97,172 @@ def run(options: _Options) -> None:
     _run(daemon.run(settings, lambda: _load(options)))
 
 
+# -- once ----------------------------------------------------------------------------------------------------------
+
+
+@main.command(short_help="Send one probe and watch it arrive.")
+@_config
+@click.argument("route")
+@click.option("--timeout", metavar="DURATION", help="How long to wait for the mail.  [default: the last deadline]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the timeline.")
+@click.pass_obj
+def once(options: _Options, route: str, timeout: str | None, as_json: bool) -> None:
+    """Send one probe on ROUTE and watch it arrive.
+
+    Exits as monitoring plugins do: 0 in time; 1 later than a deadline, or not in the inbox; 2 not accepted, not there,
+    or later than every deadline; 3 when it cannot be said.
+    """
+    from probe import show
+    from probe.once import Step
+    from probe.once import once as send_one
+
+    settings = _settings(options, exit_code=3)
+    if route not in settings.routes:
+        _fail(f"there is no route {route!r}; there are: {', '.join(settings.routes)}", 3)
+    wanted = settings.routes[route]
+    seconds = _duration(timeout) if timeout else max(wanted.deadlines)
+    log.configure(os.environ, logging.CRITICAL)
+    console = _console()
+    steps: list[Step] = []
+
+    def tell(step: Step) -> None:
+        steps.append(step)
+        if not as_json:
+            console.print(show.step(step))
+
+    if not as_json:
+        console.print(show.route(settings, wanted))
+    result = _run(send_one(settings, wanted, seconds, tell))
+    if as_json:
+        click.echo(json.dumps(show.as_json(result, steps)))
+    else:
+        console.print(show.verdict(result), soft_wrap=True)
+    sys.exit(("ok", "warning", "critical", "unknown").index(result.verdict))
+
+
+# -- check ---------------------------------------------------------------------------------------------------------
+
+
+@main.command(short_help="Look at the configuration and every account.")
+@_config
+@click.option("--send", is_flag=True, help="Also send one probe on every route.")
+@click.pass_obj
+def check(options: _Options, send: bool) -> None:
+    """Look at the configuration and at every account: what it can do, and what is wrong.
+
+    Connects and logs in everywhere. Exits with 0 when all is fine, 1 when something works but should be mended, 2 when
+    something does not work.
+    """
+    settings = _settings(options)
+    log.configure(os.environ, logging.CRITICAL)
+    sys.exit(_run(_check(options, settings, send)))
+
+
+async def _check(options: _Options, settings: Settings, send: bool) -> int:
+    from probe import show
+    from probe.check import Finding
+    from probe.check import check as findings_about
+    from probe.once import once as send_one
+
+    console = _console()
+    worst = 0
+
+    def tell(finding: Finding) -> None:
+        nonlocal worst
+        worst = max(worst, ("ok", "warning", "bad").index(finding.level))
+        console.print(show.finding(finding), soft_wrap=True)
+
+    console.print(
+        f"{options.config}: {len(settings.accounts)} accounts, {len(settings.routes)} routes", highlight=False
+    )
+    for warning in settings.warnings:
+        tell(Finding("", "warning", warning))
+    for account in settings.accounts.values():
+        console.print(f"\n[bold]{account.name}[/]  {account.address}", highlight=False)
+        async for finding in findings_about(account):
+            tell(finding)
+    for route in settings.routes.values() if send else ():
+        console.print(show.route(settings, route))
+        result = await send_one(settings, route, max(route.deadlines), lambda step: console.print(show.step(step)))
+        console.print(show.verdict(result), soft_wrap=True)
+        worst = max(worst, {"ok": 0, "warning": 1}.get(result.verdict, 2))
+    return worst
+
+
+# -- demo ----------------------------------------------------------------------------------------------------------
+
+
+@main.command(short_help="Try it out against an embedded provider.")
+@_listen
+@click.option("--for", "limit", metavar="DURATION", help="End after this time.  [default: at Ctrl-C]")
+@click.pass_obj
+def demo(options: _Options, limit: str | None) -> None:
+    """Probe an embedded mail provider on this machine: no account needed, nothing leaves it.
+
+    One route is quick, one is slow, one holds mail for a while. Watch the age in flight grow while nothing arrives.
+    """
+    seconds = _duration(limit) if limit else None
+    log.configure(os.environ, logging.CRITICAL)
+    try:
+        from probe import demo as embedded
+    except ImportError as error:
+        _fail(f"the demo needs more packages ({error.name} is missing): pip install 'mailprobe[demo]'")
+    host, _, port = (options.listen or _free(_LISTEN)).rpartition(":")
+    stories = {name: story for name, (story, _) in embedded.STORIES.items()}
+
+    async def show_it() -> None:
+        async with embedded.started(host.strip("[]"), int(port)) as running:
+            await _show_demo(running, stories, f"http://{host}:{running.port}", seconds)
+
+    _run(show_it())
+
+
+async def _show_demo(running: Running, stories: dict[str, str], url: str, limit: float | None) -> None:
+    from rich.live import Live
+
+    from probe import show
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if limit is not None:
+        loop.call_later(limit, stop.set)
+    console = _console()
+    if console.is_terminal:
+        with Live(show.board(running.views(), stories, url), console=console, auto_refresh=False) as live:
+            while not await _pause(stop, 0.2):
+                live.update(show.board(running.views(), stories, url), refresh=True)
+    else:
+        click.echo(f"page: {url}/   prometheus: {url}/metrics")
+        while not await _pause(stop, 2.0):
+            click.echo(show.board_line(running.views()))
+    accepted, delivered = running.board.accepted.total(), running.board.delivered.total()
+    flying = sum(view.in_flight for view in running.views())
+    click.echo(f"{accepted} test mails accepted, {delivered} measured, {flying} still in flight.")
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait; True when it is time to stop."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    return stop.is_set()
+
+
+def _free(address: str) -> str:
+    """This address, or any free port when somebody listens there already (a daemon, another demo)."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_server((host, int(port))).close()
+    except OSError:
+        return f"{host}:0"
+    return address
+
+
+# -- shared --------------------------------------------------------------------------------------------------------
+
+
 def _load(options: _Options) -> Settings:
     environ = dict(os.environ)
     if options.listen:
@@ -81,6 +275,19 @@ def _settings(options: _Options, exit_code: int = 2) -> Settings:
         return _load(options)
     except config.ConfigError as error:
         _fail(str(error), exit_code)
+
+
+def _duration(text: str) -> float:
+    try:
+        return config.parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
 
 
 def _run(job: Coroutine[Any, Any, _T]) -> _T:

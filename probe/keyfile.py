@@ -13,12 +13,13 @@ class KeyFileError(Exception):
     """The key cannot be read or made; one line with the path and the mend."""
 
 
-def load(state_dir: Path) -> bytes:
-    """The key in `state_dir`, 32 bytes; made if there is none. Raises KeyFileError."""
+def load(state_dir: Path, *, make: bool = True) -> bytes:
+    """The key in `state_dir`, 32 bytes; made if there is none, unless told not to. Raises KeyFileError."""
     path = state_dir / "key"
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        _make(path)
+        if make:
+            state_dir.mkdir(parents=True, exist_ok=True)
+            _make(path)
         key = path.read_bytes()
         exposed = path.stat().st_mode & 0o077
     except OSError as error:

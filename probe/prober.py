@@ -92,7 +92,8 @@ class Prober:
         self._senders = frozenset(account.address.lower() for account in settings.accounts.values() if account.smtp)
         for name in list(self._submitters.keys() | self.watchers.keys()):
             if settings.accounts.get(name) != before.accounts.get(name):
-                self._stop(name)
+                self._stop_sending(name)
+                self._stop_watching(name)
         used = {route.recipient for route in settings.routes.values()}
         for name, account in settings.accounts.items():
             if account.smtp and name not in self._submitters:
@@ -100,7 +101,7 @@ class Prober:
             if account.imap and name not in self.watchers and name in used:
                 self._watch(account)
         for name in self.watchers.keys() - used:
-            self._stop(name)
+            self._stop_watching(name)
 
     def _watch(self, account: Account) -> None:
         waiting = [p.started.wall for p in self.recorder.probes.values() if p.recipient == account.address]
@@ -128,9 +129,11 @@ class Prober:
                 self._sink.mailbox_down(watcher.account.name, "bug", "see the log", _AFTER_BUG)
                 await asyncio.sleep(_AFTER_BUG)
 
-    def _stop(self, name: str) -> None:
+    def _stop_sending(self, name: str) -> None:
         if submitter := self._submitters.pop(name, None):
             submitter.close()
+
+    def _stop_watching(self, name: str) -> None:
         if watcher := self.watchers.pop(name, None):
             self._tasks.pop(name).cancel()
             self._note_cursors(watcher)

@@ -133,6 +133,20 @@ class Submitter:
         finally:
             self._running -= 1
 
+    async def survey(self) -> tuple[frozenset[str], tuple[str, ...]] | Failed | Deferred | Rejected | Unconfirmed:
+        """Connect and log in, send nothing: the extensions (RFC 5321 §2.2, upper-cased) and AUTH mechanisms offered."""
+        line = _Timeline(self._clock, None)
+        try:
+            session = await self._open(line)
+        except Exception as error:  # noqa: BLE001 - as in submit
+            outcome = self._outcome("", line, error)
+            assert not isinstance(outcome, Accepted)
+            return outcome
+        client = session.client
+        offered = frozenset(map(str.upper, client.esmtp_extensions)), tuple(client.server_auth_methods)
+        client.close()
+        return offered
+
     async def _submit(self, sending: Sending, content: bytes, line: _Timeline) -> Submitted:
         session = self._take_idle()
         if session:

@@ -1,0 +1,99 @@
+"""How things look on a terminal: renderables and lines for cli.py, which prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from probe.check import Finding
+from probe.core.events import Accepted
+from probe.core.outcome import RouteView
+from probe.core.settings import Route, Settings
+from probe.core.words import duration
+from probe.once import Result, Step
+
+_SIGNS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "bad": ("✗", "red")}
+_COLOURS = {"ok": "green", "warning": "yellow", "critical": "red", "unknown": "magenta"}
+
+
+def route(settings: Settings, wanted: Route) -> Text:
+    """The headline over a timeline."""
+    sender, recipient = (settings.accounts[name].address for name in (wanted.sender, wanted.recipient))
+    return Text.assemble("\n", (wanted.name, "bold"), f"  {sender} → {recipient}")
+
+
+def step(reached: Step) -> Text:
+    """One line of a probe's timeline: seconds since the start, what was reached, how long it took by itself."""
+    took = "" if reached.took is None else f"took {duration(reached.took)}"
+    line = Text(f"  {reached.at:9.3f} s  {reached.name:<10}", end="")
+    line.append(f"{took or reached.detail}", style="dim")
+    return Text(line.plain.rstrip(), spans=line.spans)
+
+
+def verdict(result: Result) -> Text:
+    """One line, as monitoring plugins print: STATE - text | performance data."""
+    data = ""
+    if result.probe and result.probe.latency is not None:
+        limits = ";".join(
+            f"{deadline:g}" for deadline in sorted({result.route.deadlines[0], result.route.deadlines[-1]})
+        )
+        data = f" | latency={result.probe.latency:.3f}s;{limits}"
+    word = result.verdict.upper()
+    return Text.assemble((word, f"bold {_COLOURS[result.verdict]}"), f" - {result.route.name}: {result.text}{data}")
+
+
+def as_json(result: Result, steps: Sequence[Step]) -> dict[str, Any]:
+    """The same as one object; times in seconds, instants in Unix time."""
+    accepted = result.submitted if isinstance(result.submitted, Accepted) else None
+    probe = result.probe
+    return {
+        "route": result.route.name,
+        "verdict": result.verdict,
+        "text": result.text,
+        "latency_seconds": probe.latency if probe else None,
+        "uncertainty_seconds": probe.uncertainty if probe else None,
+        "accepted": accepted.at.wall if accepted else None,
+        "seen": probe.arrived.at.wall if probe and probe.arrived else None,
+        "detection": probe.arrived.detection if probe and probe.arrived else None,
+        "folder": probe.arrived.place.folder if probe and probe.arrived else None,
+        "queue_id": accepted.queue_id if accepted else None,
+        "timeline": [asdict(each) for each in steps],
+    }
+
+
+def finding(found: Finding) -> Text:
+    """One line of `check`."""
+    sign, colour = _SIGNS[found.level]
+    return Text.assemble("  ", (sign, colour), f" {found.text}")
+
+
+def board(views: Sequence[RouteView], stories: Mapping[str, str], url: str) -> RenderableType:
+    """The demo's live table."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("route", "the provider", "last delay", "in flight", "oldest in flight"):
+        table.add_column(name, justify="left" if name in {"route", "the provider"} else "right")
+    for view in views:
+        old = view.oldest is not None and view.oldest > 5
+        table.add_row(
+            view.route,
+            Text(stories.get(view.route, ""), style="dim"),
+            duration(view.last_latency),
+            str(view.in_flight),
+            Text(duration(view.oldest), style="bold red" if old else ""),
+        )
+    links = Text.assemble("\nPage: ", (f"{url}/", "underline"), "   Prometheus: ", (f"{url}/metrics", "underline"))
+    return Group(table, links, Text("Ctrl-C ends it.", style="dim"))
+
+
+def board_line(views: Sequence[RouteView]) -> str:
+    """The same on one line, where there is no terminal."""
+    words = []
+    for view in views:
+        oldest = f", the oldest for {duration(view.oldest)}" if view.oldest is not None else ""
+        words.append(f"{view.route}: last delay {duration(view.last_latency)}, {view.in_flight} in flight{oldest}")
+    return "   ".join(words)

@@ -1,0 +1,330 @@
+"""The whole daemon, as a process, against a real Postfix, Dovecot and Prometheus."""
+
+from __future__ import annotations
+
+import email.utils
+import imaplib
+import json
+import signal
+import smtplib
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from probe.core.state import State
+from probe.ledger import Ledger
+
+from .bed.mailbed import MailBed, address
+from .bed.netfault import FaultProxy, frozen
+from .bed.prometheus import Prometheus
+from .bed.service import wait_until
+from .process import MAILPROBE, Daemon, account, route
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@contextmanager
+def held(bed: MailBed) -> Iterator[None]:
+    """Postfix takes every mail and delivers none until the end; by its transport, because a submission server that
+    has a client goes on with the configuration it began with."""
+    bed.postfix.set(defer_transports="lmtp")
+    try:
+        yield
+    finally:
+        release(bed)
+
+
+def release(bed: MailBed) -> None:
+    """Deliver what is held."""
+    bed.postfix.set(defer_transports="")
+    bed.postfix.flush()
+
+
+@contextmanager
+def mailbox(bed: MailBed, user: str, folder: str = "INBOX") -> Iterator[imaplib.IMAP4]:
+    """Somebody else's mail program in the same mailbox."""
+    client = imaplib.IMAP4_SSL("127.0.0.1", bed.ports["imaps"], ssl_context=bed.pki.client_context())
+    try:
+        client.login(address(user), bed.password)
+        client.select(folder)
+        yield client
+    finally:
+        client.logout()
+
+
+def mails(bed: MailBed, user: str, folder: str = "INBOX") -> int:
+    with mailbox(bed, user, folder) as client:
+        return len(client.uid("search", "ALL")[1][0].split())
+
+
+async def finished(daemon: Daemon) -> dict[State, int]:
+    """Probes by state, from the ledger of a daemon that has ended."""
+    ledger = Ledger(daemon.directory / "state" / "ledger.sqlite")
+    try:
+        counts: dict[State, int] = {}
+        for (_, state), number in (await ledger.counts()).items():
+            counts[state] = counts.get(state, 0) + number
+        return counts
+    finally:
+        ledger.close()
+
+
+async def test_probes_are_delivered_measured_and_removed(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    config = account(bed, a) + account(bed, b) + route("there", a, b) + route("back", b, a)
+    with Daemon(tmp_path, config) as daemon:
+        for name in ("there", "back"):
+            daemon.until_metric("mailprobe_delivery_latency_seconds_count", 4, route=name)
+        assert "mailprobe is ready" in daemon.get("/-/ready")
+        assert daemon.metric("mailprobe_mailbox_up", account=a) == 1
+        assert f"{address(a)} → {address(b)}" in daemon.get("/")
+        daemon.until(lambda: daemon.metric("mailprobe_in_flight_probes") == 0, "nothing in flight")
+        assert daemon.stop() < 2
+    assert daemon.troubles() == []
+    counts = await finished(daemon)
+    assert counts[State.DELIVERED] >= 8
+    assert {state for state, number in counts.items() if number} <= {State.DELIVERED, State.ACCEPTED}
+    in_flight = counts.get(State.ACCEPTED, 0)
+    assert mails(bed, a) + mails(bed, b) <= in_flight
+
+
+def test_mail_held_in_postfix_shows_in_prometheus_while_nothing_arrives_and_as_latency_once_released(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    config = account(bed, a) + account(bed, b) + route("held", a, b, "500ms", 'deadlines = ["2s"]')
+    with Daemon(tmp_path, config) as daemon:
+        daemon.until_metric("mailprobe_delivery_latency_seconds_count", 1)
+        scraped = daemon.url.removeprefix("http://")
+        with Prometheus(tmp_path / "prometheus", {"mailprobe": [scraped]}) as prometheus:
+
+            def query(expression: str) -> float:
+                found = prometheus.query(expression)
+                return float(found[0][1]) if found else float("nan")
+
+            daemon.until(lambda: query("mailprobe_oldest_in_flight_seconds") < 1, "the first scrape")
+            with held(bed):
+                daemon.until(lambda: query("mailprobe_oldest_in_flight_seconds") > 4, "the age grows")
+                before = daemon.metric("mailprobe_delivery_latency_seconds_count")
+                assert query("mailprobe_in_flight_probes") > 4
+                assert daemon.metric("mailprobe_last_delivery_latency_seconds") < 2, "frozen at its last good value"
+                assert query('mailprobe_deadline_probes_total{met="false"}') > 0
+                oldest = query("mailprobe_oldest_in_flight_seconds")
+            daemon.until_metric("mailprobe_delivery_latency_seconds_count", before + 1)
+            daemon.until(lambda: query("mailprobe_oldest_in_flight_seconds") < 2, "the queue has drained")
+            late = daemon.metric("mailprobe_delivery_latency_seconds_count") - daemon.metric(
+                "mailprobe_delivery_latency_seconds_bucket", le="2.5"
+            )
+            assert late >= (oldest - 2.5) / 0.5 - 2, "the mails that waited are measured as such"
+        daemon.stop()
+
+
+async def test_the_latency_of_a_held_mail_is_the_time_it_was_held(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    with held(bed), Daemon(tmp_path, account(bed, a) + account(bed, b) + route("held", a, b, "1h")) as daemon:
+        # The first probe comes within a minute; a shorter period would send more than the one that is looked at.
+        daemon.write(account(bed, a) + account(bed, b) + route("held", a, b, "2s"))
+        daemon.signal(signal.SIGHUP)
+        daemon.until_metric("mailprobe_oldest_in_flight_seconds", 2)
+        release(bed)
+        daemon.until_metric("mailprobe_delivery_latency_seconds_count", 1)
+        daemon.stop()
+    ledger = Ledger(tmp_path / "state" / "ledger.sqlite")
+    try:
+        probe_id = daemon.log().split("delivered route=held probe=")[1][:16]
+        probe = await ledger.find(probe_id)
+    finally:
+        ledger.close()
+    assert probe is not None
+    assert probe.latency is not None
+    truth = bed.truth(f"<{probe.id}.mailprobe@bed.test>")
+    assert probe.latency == pytest.approx(truth.end - truth.start, rel=0.06, abs=0.06)
+
+
+async def test_mail_that_comes_while_the_daemon_is_down_is_found_at_the_next_start(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    daemon = Daemon(tmp_path, account(bed, a) + account(bed, b) + route("down", a, b, "1s"))
+    with held(bed), daemon:
+        daemon.until_metric("mailprobe_in_flight_probes", 2)
+        daemon.kill()
+        queued = {message_id for message_id in bed.postfix.queue_ids() if message_id[1:17] in daemon.log()}
+        release(bed)
+        truths = {message_id[1:17]: bed.truth(message_id) for message_id in queued}
+        daemon.write(account(bed, a) + account(bed, b) + route("down", a, b, "1h"))
+        daemon.start()
+        daemon.until_metric("mailprobe_delivery_latency_seconds_count", len(truths))
+        assert daemon.metric("mailprobe_duplicate_arrivals_total") == 0
+        wait_until(lambda: mails(bed, b) == 0, 10, "all removed")
+        daemon.stop()
+    ledger = Ledger(tmp_path / "state" / "ledger.sqlite")
+    try:
+        for probe_id, truth in truths.items():
+            probe = await ledger.find(probe_id)
+            assert probe is not None
+            assert probe.state is State.DELIVERED
+            assert probe.arrived is not None
+            assert probe.arrived.detection == "catch-up"
+            assert probe.latency == pytest.approx(truth.end - truth.start, abs=1.1), "bounded by INTERNALDATE's second"
+    finally:
+        ledger.close()
+
+
+async def test_a_daemon_that_is_killed_takes_up_every_probe_and_counts_none_twice(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    config = account(bed, a) + account(bed, b) + route("killed", a, b, "200ms")
+    daemon = Daemon(tmp_path, config)
+    for _ in range(4):
+        with daemon:
+            daemon.until_metric("mailprobe_submissions_total", 3, outcome="accepted")
+            daemon.kill()
+    daemon.write(account(bed, a) + account(bed, b) + route("killed", a, b, "1h"))
+    with daemon:
+        daemon.until(lambda: daemon.metric("mailprobe_mailbox_up", account=b) == 1, "watching")
+        daemon.until(lambda: daemon.metric("mailprobe_in_flight_probes") == 0, "all have arrived")
+        wait_until(lambda: mails(bed, b) == 0, 10, "all removed")
+        daemon.stop()
+    counts = await finished(daemon)
+    saved = [event for event in bed.dovecot.events("save") if event.user == b]
+    assert counts.get(State.DELIVERED, 0) == len(saved), "every mail that Dovecot saved is one delivered probe"
+    assert sum(counts.values()) == counts[State.DELIVERED] + counts.get(State.UNCONFIRMED, 0)
+
+
+def test_a_foreign_mail_that_another_client_marked_as_deleted_is_still_there(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    with smtplib.SMTP("127.0.0.1", bed.ports["smtp"]) as smtp:
+        note = f"From: mother@bed.test\r\nMessage-ID: {email.utils.make_msgid()}\r\nSubject: hello\r\n\r\nCall me.\r\n"
+        smtp.sendmail("mother@bed.test", [address(b)], note)
+    wait_until(lambda: mails(bed, b) == 1, 10, "the foreign mail is there")
+    with mailbox(bed, b) as client:
+        client.uid("store", "1", "+FLAGS", "(\\Deleted)")
+        with Daemon(tmp_path, account(bed, a) + account(bed, b) + route("near", a, b, "300ms")) as daemon:
+            daemon.until_metric("mailprobe_delivery_latency_seconds_count", 5)
+            daemon.until(lambda: daemon.metric("mailprobe_in_flight_probes") == 0, "nothing in flight")
+            daemon.stop()
+    expunged = [event.uid for event in bed.dovecot.events("expunge") if event.user == b]
+    assert 1 not in expunged
+    assert len(expunged) >= 4
+    assert mails(bed, b) >= 1
+
+
+def test_mail_in_the_junk_folder_is_seen_there_and_removed(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    bed.postfix.set(header_checks="regexp:{{/^Subject: (.*)/ REPLACE Subject: [spam] $1}}")
+    try:
+        with Daemon(tmp_path, account(bed, a) + account(bed, b) + route("spam", a, b, "500ms")) as daemon:
+            daemon.until_metric("mailprobe_arrivals_total", 3, placement="junk")
+            assert daemon.metric("mailprobe_arrivals_total", placement="inbox") == 0
+            daemon.until(lambda: daemon.metric("mailprobe_in_flight_probes") == 0, "nothing in flight")
+            daemon.stop()
+    finally:
+        bed.postfix.set(header_checks="")
+    assert mails(bed, b, "Junk") <= 1
+
+
+def test_a_mailbox_that_goes_away_and_comes_back_is_watched_again(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    with FaultProxy(bed.ports["imaps"]) as proxy:
+        config = account(bed, a) + account(bed, b, imap_port=proxy.port) + route("away", a, b, "500ms")
+        with Daemon(tmp_path, config) as daemon:
+            daemon.until_metric("mailprobe_delivery_latency_seconds_count", 1)
+            proxy.refuse = True
+            proxy.cut()
+            daemon.until(lambda: daemon.metric("mailprobe_mailbox_up", account=b) == 0, "blind")
+            daemon.until_metric("mailprobe_in_flight_probes", 2)
+            proxy.refuse = False
+            daemon.until(lambda: daemon.metric("mailprobe_mailbox_up", account=b) == 1, "sees again")
+            daemon.until(lambda: daemon.metric("mailprobe_in_flight_probes") <= 1, "caught up")
+            assert daemon.metric("mailprobe_mailbox_disconnects_total", account=b) >= 1
+            assert daemon.metric("mailprobe_lost_probes_total") == 0
+            daemon.stop()
+
+
+def test_it_ends_within_two_seconds_while_a_server_does_not_answer(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    with FaultProxy(bed.ports["submissions"]) as proxy:
+        config = account(bed, a, smtp_port=proxy.port) + account(bed, b) + route("mute", a, b, "500ms")
+        with Daemon(tmp_path, config) as daemon:
+            daemon.until_metric("mailprobe_delivery_latency_seconds_count", 1)
+            proxy.stalled = True
+            started = daemon.metric("mailprobe_schedule_lateness_seconds_count")
+            daemon.until_metric("mailprobe_schedule_lateness_seconds_count", started + 3)
+            with frozen(bed.dovecot.pid):
+                assert daemon.stop() < 2
+
+
+def test_hangup_takes_over_a_good_configuration_and_leaves_a_bad_one(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    accounts = account(bed, a) + account(bed, b)
+    with Daemon(tmp_path, accounts + route("first", a, b, "500ms")) as daemon:
+        daemon.until_metric("mailprobe_delivery_latency_seconds_count", 1, route="first")
+        daemon.write(accounts + route("first", a, b, "500ms") + route("second", a, "nobody"))
+        daemon.signal(signal.SIGHUP)
+        daemon.until(lambda: daemon.metric("mailprobe_config_last_reload_successful") == 0, "the bad file is refused")
+        assert "routes.second.to" in daemon.log()
+        before = daemon.metric("mailprobe_delivery_latency_seconds_count", route="first")
+        daemon.until_metric("mailprobe_delivery_latency_seconds_count", before + 2, route="first")
+        daemon.write(accounts + route("second", b, a, "500ms"))
+        daemon.signal(signal.SIGHUP)
+        daemon.until_metric("mailprobe_delivery_latency_seconds_count", 2, route="second")
+        assert daemon.metric("mailprobe_config_last_reload_successful") == 1
+        assert 'route="first"' not in daemon.get("/metrics")
+        daemon.stop()
+
+
+def test_two_daemons_never_share_a_ledger(bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path) -> None:
+    a, b = fresh_user(), fresh_user()
+    with Daemon(tmp_path, account(bed, a) + account(bed, b) + route("one", a, b)) as daemon:
+        second = Daemon(tmp_path, account(bed, a) + account(bed, b) + route("one", a, b))
+        second.log_file = tmp_path / "second"
+        with pytest.raises(TimeoutError), second:
+            pass
+        assert "in use by another mailprobe" in second.log_file.read_text()
+        daemon.stop()
+
+
+def test_it_survives_a_suspend_without_a_burst_of_probes(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    with Daemon(tmp_path, account(bed, a) + account(bed, b) + route("nap", a, b, "300ms")) as daemon:
+        daemon.until_metric("mailprobe_delivery_latency_seconds_count", 2)
+        before = daemon.metric("mailprobe_schedule_lateness_seconds_count")
+        assert daemon.process
+        began = time.monotonic()
+        with frozen(daemon.process.pid):
+            wait_until(lambda: time.monotonic() - began > 2, 5, "two seconds of standstill")
+        daemon.until_metric("mailprobe_probes_skipped_total", 4, reason="overslept")
+        slept = time.monotonic() - began
+        sent = daemon.metric("mailprobe_schedule_lateness_seconds_count") - before
+        assert sent <= (slept - 2) / 0.3 + 3
+        daemon.stop()
+
+
+def test_json_of_once_can_be_read_by_programs(bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path) -> None:
+    a, b = fresh_user(), fresh_user()
+    daemon = Daemon(tmp_path, account(bed, a) + account(bed, b) + route("one", a, b))
+    done = subprocess.run([MAILPROBE, "once", "-c", daemon.config, "one", "--json"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"] == "ok"
