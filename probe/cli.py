@@ -35,6 +35,7 @@ _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _DEFAULT_CONFIG = "/etc/mailprobe/mailprobe.toml"
 _LISTEN = "127.0.0.1:10925"
+_PATIENCE = 300.0  # seconds that a route without deadlines is waited for
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def once(options: _Options, route: str, timeout: str | None, as_json: bool) -> N
     if route not in settings.routes:
         _fail(f"there is no route {route!r}; there are: {', '.join(settings.routes)}", 3)
     wanted = settings.routes[route]
-    seconds = _duration(timeout) if timeout else max(wanted.deadlines)
+    seconds = _duration(timeout) if timeout else max(wanted.deadlines, default=_PATIENCE)
     log.configure(os.environ, logging.CRITICAL)
     console = _console()
     steps: list[Step] = []
@@ -183,7 +184,9 @@ async def _check(options: _Options, settings: Settings, send: bool) -> int:
             tell(finding)
     for route in settings.routes.values() if send else ():
         console.print(show.route(settings, route))
-        result = await send_one(settings, route, max(route.deadlines), lambda step: console.print(show.step(step)))
+        result = await send_one(
+            settings, route, max(route.deadlines, default=_PATIENCE), lambda step: console.print(show.step(step))
+        )
         console.print(show.verdict(result), soft_wrap=True)
         worst = max(worst, {"ok": 0, "warning": 1}.get(result.verdict, 2))
     return worst
@@ -265,9 +268,14 @@ def _free(address: str) -> str:
 
 def _load(options: _Options) -> Settings:
     environ = dict(os.environ)
-    if options.listen:
-        environ["MAILPROBE_LISTEN"] = options.listen
-    return config.load(options.config, environ)
+    if options.listen is None:
+        return config.load(options.config, environ)
+    try:
+        return config.load(options.config, environ | {"MAILPROBE_LISTEN": options.listen})
+    except config.ConfigError as error:
+        raise config.ConfigError(
+            *(line.replace("MAILPROBE_LISTEN: listen", "--listen") for line in error.lines)
+        ) from None
 
 
 def _settings(options: _Options, exit_code: int = 2) -> Settings:

@@ -7,6 +7,7 @@ so that whatever a test sees go wrong was scripted by `handler`, or is our own f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import base64
 import re
 import socket
@@ -109,7 +110,9 @@ class FakeImap:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for session in self.sessions:
-            session.writer.transport.abort()
+            # Python before 3.11.4 cannot abort a TLS transport that is closing already.
+            with contextlib.suppress(AttributeError):
+                session.writer.transport.abort()
         await asyncio.sleep(0)
 
     # ------------------------------------------------------------ for tests
