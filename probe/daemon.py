@@ -60,9 +60,7 @@ async def started(
     metrics.configure(settings.accounts, settings.routes)
     prober = Prober(settings, ledger, key, clock.now, rng, Sinks(metrics, LogSink(), board, *more))
     running = Running(prober, board, 0)
-    pages = web.Pages(
-        metrics.render, lambda: all(w.attempted.is_set() for w in prober.watchers.values()), running.views
-    )
+    pages = web.Pages(metrics.render, prober.has_tried_everything, running.views)
     try:
         async with web.serve(pages, settings.listen_host, settings.listen_port) as running.port, prober:
             schedule = _Schedule(prober, metrics, rng)

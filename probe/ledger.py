@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -99,7 +100,9 @@ class Ledger:
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if str(path) != ":memory:":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # addresses are nobody else's business
         db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         # One daemon per ledger: two would both send, count and delete.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")

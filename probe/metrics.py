@@ -187,6 +187,8 @@ class Metrics(Sink):
             if account.imap and name not in self._accounts:
                 self._begin_mailbox(name)
         for name, route in routes.items():
+            for deadline in set(self._routes[name].deadlines if name in self._routes else ()) - set(route.deadlines):
+                self.deadlines.remove_by_labels({"route": name, "deadline": f"{deadline:g}"})
             addresses = accounts[route.sender].address, accounts[route.recipient].address
             self.route_info.labels(name).info({"sender": addresses[0], "recipient": addresses[1]})
             for deadline in route.deadlines:

@@ -25,6 +25,7 @@ from probe.recorder import Recorder
 
 log = logging.getLogger("mailprobe.prober")
 
+_CONTACT_EVERY = 5.0
 _AFTER_BUG = 60.0  # seconds before a watcher that fell over by a bug of ours is started again
 
 
@@ -69,6 +70,7 @@ class Prober:
         self._tasks = {
             "recorder": asyncio.create_task(self.recorder.run()),
             "tick": asyncio.create_task(self.recorder.tick()),
+            "contact": asyncio.create_task(self._report_contact()),
         }
         self.apply(self.settings)
         return self
@@ -85,6 +87,18 @@ class Prober:
                 await self.recorder.drain()
         for submitter in self._submitters.values():
             submitter.close()
+
+    def has_tried_everything(self) -> bool:
+        """Whether every mailbox has been tried at least once."""
+        watchers = self.watchers.values()
+        return bool(watchers) and all(watcher.attempted.is_set() for watcher in watchers)
+
+    async def _report_contact(self) -> None:
+        while True:
+            for name, watcher in self.watchers.items():
+                if watcher.last_contact:
+                    self._sink.contact(name, watcher.last_contact)
+            await asyncio.sleep(_CONTACT_EVERY)
 
     def apply(self, settings: Settings) -> None:
         """Take over a configuration: accounts that did not change keep their connections."""

@@ -120,7 +120,8 @@ class Recorder:
             for probe in list(self.probes.values()):
                 route = routes.get(probe.route)
                 start = probe.answerable
-                if route and start and probe.state in IN_FLIGHT and elapsed(start, now) > route.lost_after:
+                late = route and start and probe.state in IN_FLIGHT and elapsed(start, now) > route.lost_after
+                if late and not self.stuck:
                     self.put(Expired(probe.id, now))
             while self._deadlines and self._deadlines[0][0] + _GRACE <= now.boot:
                 self._judge_deadline(*heapq.heappop(self._deadlines)[1:])

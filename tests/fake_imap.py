@@ -7,6 +7,7 @@ so that whatever a test sees go wrong was scripted by `handler`, or is our own f
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import base64
 import re
@@ -14,13 +15,15 @@ import socket
 import ssl
 import struct
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from probe.clock import now
+from probe.core.events import Instant
 from probe.core.settings import Server
-from probe.mail.imap_syntax import date_time
+from probe.mail.imap_syntax import date_time, decode_utf7, encode_utf7
 
 CAPABILITIES = b"IMAP4rev1 IDLE UIDPLUS SPECIAL-USE LIST-EXTENDED AUTH=PLAIN SASL-IR"
 Handler = Callable[[bytes, bytes, bytes, asyncio.StreamWriter], Awaitable[bool]]
@@ -39,6 +42,7 @@ class Folder:
     uidvalidity: int = 1
     uidnext: int = 1
     attributes: bytes = b"\\HasNoChildren"
+    delimiter: bytes = b'"/"'
     mails: dict[int, Mail] = field(default_factory=dict)  # by UID, ascending
 
 
@@ -50,6 +54,7 @@ class Session:
         self.folder: Folder | None = None
         self.view: list[int] = []
         self.idle_tag = b""
+        self.command = b""  # the last one
 
     def send(self, *lines: bytes) -> None:
         if not self.writer.is_closing():
@@ -75,6 +80,10 @@ class FakeImap:
     handler(tag, command, args, writer) is asked first for every line and returns True for what it has dealt with; DONE
     and other tagless lines come with the line as the command and an empty tag. `push`, `close` and `reset` act on the
     last session.
+
+    Lawful laziness: `idle_lag` is how long IDLE keeps its news to itself, in seconds (None: for good); `tellers` are the
+    commands with whose answer news are told, such as {b"NOOP"} (None: all, and the beginning of IDLE); `uidnext` False
+    leaves UIDNEXT out of SELECT's answer.
     """
 
     def __init__(
@@ -91,6 +100,10 @@ class FakeImap:
         self.tls, self.starttls, self.users = tls, starttls, users
         self.folders = {"INBOX": Folder(), "Junk": Folder(attributes=b"\\HasNoChildren \\Junk")}
         self.lines: list[bytes] = []  # every line received, without CRLF
+        self.stamps: list[Instant] = []  # when each of them had come
+        self.idle_lag: float | None = 0.0
+        self.tellers: frozenset[bytes] | None = None
+        self.uidnext = True
         self.sessions: list[Session] = []
         self.port = 0
         self._news = asyncio.Condition()
@@ -135,11 +148,17 @@ class FakeImap:
 
     def append(self, raw: bytes, folder: str = "INBOX", stored: float | None = None) -> int:
         """A mail arrives; idlers are told at once. Its UID."""
-        box = self.folders[folder]
-        uid, box.uidnext = box.uidnext, box.uidnext + 1
-        box.mails[uid] = Mail(uid, raw, datetime.now(UTC).timestamp() if stored is None else stored)
+        return self.append_all([raw], folder, stored)[0]
+
+    def append_all(self, raws: Iterable[bytes], folder: str = "INBOX", stored: float | None = None) -> list[int]:
+        """These mails arrive at once. Their UIDs."""
+        box, uids = self.folders[folder], []
+        for raw in raws:
+            uid, box.uidnext = box.uidnext, box.uidnext + 1
+            box.mails[uid] = Mail(uid, raw, datetime.now(UTC).timestamp() if stored is None else stored)
+            uids.append(uid)
         self.tell_idlers()
-        return uid
+        return uids
 
     def remove(self, uid: int, folder: str = "INBOX") -> None:
         """Another client expunges it."""
@@ -148,8 +167,18 @@ class FakeImap:
 
     def tell_idlers(self) -> None:
         for session in self.sessions:
-            if session.idle_tag:
+            if session.idle_tag and self.idle_lag == 0.0:
                 session.news()
+            elif session.idle_tag and self.idle_lag is not None:
+                asyncio.get_running_loop().call_later(self.idle_lag, self._tell_late, session)
+
+    def _tell_late(self, session: Session) -> None:
+        if session.idle_tag:
+            session.news()
+
+    def inbox(self, folder: str = "INBOX") -> Session:
+        """The last session that selected this folder."""
+        return next(session for session in reversed(self.sessions) if session.folder is self.folders[folder])
 
     async def received(self, part: bytes, times: int = 1) -> None:
         """Until so many lines with this part in them have come (since the start)."""
@@ -183,6 +212,7 @@ class FakeImap:
         if line:
             async with self._news:
                 self.lines.append(line.removesuffix(b"\r\n"))
+                self.stamps.append(now())
                 self._news.notify_all()
         return line
 
@@ -200,15 +230,19 @@ class FakeImap:
             command, _, args = args.partition(b" ")
             command = b"UID_" + command.upper()
         act = getattr(self, "_on_" + command.decode("ascii", "replace").lower(), None)
+        session.command = command
         if act is None:
             session.send((tag or b"*") + b" BAD what?")
+        elif command == b"UID_FETCH":
+            await self._on_uid_fetch(tag, args, session)
         elif command in (b"AUTHENTICATE", b"STARTTLS"):
             await act(tag, args, reader, session)
         else:
             act(tag, args, session)
 
     def _done(self, tag: bytes, session: Session, text: bytes = b"done") -> None:
-        session.news()
+        if self.tellers is None or session.command in self.tellers:
+            session.news()
         session.send(tag + b" OK " + text)
 
     def _on_capability(self, tag: bytes, args: bytes, session: Session) -> None:
@@ -244,22 +278,28 @@ class FakeImap:
 
     def _on_list(self, tag: bytes, args: bytes, session: Session) -> None:
         for name, folder in self.folders.items():
-            session.send(b'* LIST (%s) "/" "%s"' % (folder.attributes, name.encode()))
+            name = encode_utf7(name)
+            session.send(b'* LIST (%s) %s "%s"' % (folder.attributes, folder.delimiter, name.encode()))
         self._done(tag, session)
 
     def _on_select(self, tag: bytes, args: bytes, session: Session) -> None:
-        folder = self.folders.get(args.strip(b'"').decode())
+        folder = self.folders.get(decode_utf7(args.strip(b'"').decode()))
         session.folder, session.view = folder, list(folder.mails) if folder else []
         if folder is None:
             session.send(tag + b" NO [NONEXISTENT] no such folder")
             return
         session.send(b"* FLAGS (\\Seen \\Deleted)", b"* %d EXISTS" % len(session.view), b"* 0 RECENT")
-        session.send(b"* OK [UIDVALIDITY %d] valid" % folder.uidvalidity, b"* OK [UIDNEXT %d] next" % folder.uidnext)
+        session.send(b"* OK [UIDVALIDITY %d] valid" % folder.uidvalidity)
+        if self.uidnext:
+            session.send(b"* OK [UIDNEXT %d] next" % folder.uidnext)
         session.send(tag + b" OK [READ-WRITE] selected")
 
     def _on_idle(self, tag: bytes, args: bytes, session: Session) -> None:
         session.send(b"+ idling")
-        session.news()
+        if self.idle_lag == 0.0:
+            session.news()
+        else:
+            self.tell_idlers()
 
     def _on_done(self, tag: bytes, args: bytes, session: Session) -> None:
         tag, session.idle_tag = session.idle_tag, b""
@@ -278,18 +318,22 @@ class FakeImap:
 
     def _chosen(self, uids: bytes, session: Session) -> Iterator[tuple[int, Mail]]:
         assert session.folder is not None
-        last = session.view[-1] if session.view else 0
+        view = session.view
+        last = view[-1] if view else 0
         wanted: set[int] = set()
         for word in uids.split(b","):
-            ends = [last if end == b"*" else int(end) for end in word.split(b":")]
-            wanted |= {uid for uid in session.view if min(ends) <= uid <= max(ends)}  # so that 9:* holds the last one
-        for index, uid in enumerate(session.view, 1):
-            if uid in wanted and uid in session.folder.mails:
-                yield index, session.folder.mails[uid]
+            ends = [last if end == b"*" else int(end) for end in word.split(b":")]  # so that 9:* holds the last one
+            wanted.update(range(bisect.bisect_left(view, min(ends)), bisect.bisect_right(view, max(ends))))
+        for index in sorted(wanted):
+            if view[index] in session.folder.mails:
+                yield index + 1, session.folder.mails[view[index]]
 
-    def _on_uid_fetch(self, tag: bytes, args: bytes, session: Session) -> None:
+    async def _on_uid_fetch(self, tag: bytes, args: bytes, session: Session) -> None:
         uids, _, items = args.partition(b" ")
-        for index, mail in self._chosen(uids, session):
+        for count, (index, mail) in enumerate(list(self._chosen(uids, session)), 1):
+            if count % 20 == 0:
+                await session.writer.drain()
+                await asyncio.sleep(0)  # who shares our loop is not kept waiting
             words = [b"UID %d" % mail.uid]
             if b"INTERNALDATE" in items:
                 words.append(b'INTERNALDATE "%s"' % date_time(mail.stored).encode())

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Union
+from typing import Literal
 
 from probe.core.settings import Server, Tls
 
@@ -35,7 +35,7 @@ HANG, CLOSE, RESET = Do.HANG, Do.CLOSE, Do.RESET
 
 # str: reply lines, CRLF is added; bytes: as they are; an Event: wait for it; a callable: is called, its result is used;
 # a tuple: one after the other; None: the honest answer. A list in a script: one item per occurrence, then honesty.
-Answer = Union[str, bytes, Do, asyncio.Event, Callable[[], "Answer"], tuple["Answer", ...], None]
+Answer = str | bytes | Do | asyncio.Event | Callable[[], "Answer"] | tuple["Answer", ...] | None
 Script = Mapping[Step, Answer | Sequence[Answer]]
 
 _DEFAULTS: dict[Step, str] = {
@@ -194,7 +194,7 @@ class FakeSmtp:
                     await session.writer.start_tls(self.starttls)
                     session.encrypted = True
             elif verb == b"AUTH":
-                challenged = verb in line and b"PLAIN" not in line
+                challenged = line.split()[1:2] != [b"PLAIN"]
                 said = await self._answer("AUTH", reader, session, "334 UGFzc3dvcmQ6" if challenged else None)
                 if said.startswith(b"334"):
                     await self._line(reader, session)
@@ -256,8 +256,9 @@ class FakeSmtp:
             case asyncio.Event():
                 await answer.wait()
             case Do.HANG:
-                while line := await reader.readline():
-                    session.lines.append(line.removesuffix(b"\r\n"))
+                while data := await reader.read(1 << 16):  # a TLS handshake has no lines
+                    session.lines += data.removesuffix(b"\r\n").split(b"\r\n")
+                    await self._tell()
                 raise _Over
             case Do.CLOSE:
                 raise _Over

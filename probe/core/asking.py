@@ -59,6 +59,8 @@ def next_ask(age: float, asks: int, usual: Usual, asking: Asking) -> float | Non
         return None
     if asks == 0:
         return max(age, usual.first)
+    if usual.earliest >= _UNTIL:
+        return None
     if age < usual.earliest:
         sparse = age + max(_SPARSE_FLOOR, asking.floor, _SPARSE_RATIO * age)
         return min(sparse, max(usual.earliest, age + asking.floor))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -29,7 +29,10 @@ from probe.mail.imap import Refused as CommandRefused
 from probe.mail.net import Unreachable
 
 _RELISTEN = 480.0  # seconds; Gmail drops an IDLE after about 9 minutes, Exchange Online falls silent
+_RETRY = 2.0, 300.0  # seconds before the first and at most before later attempts after a connection failed
+_RETRY_LOGIN = 120.0, 3600.0  # the same after a refused log-in: repeated quickly, it would lock the account
 _POLL = 30.0  # between looks where a server has no IDLE
+_REMEMBERED = 1000  # probes in flight whose latency still teaches when to ask; in a stall there may be many more
 _CURSOR_EVERY = 10.0  # seconds between notes of how far a folder was read, when nothing else is written
 _CHUNK = 500  # mails per FETCH while catching up
 _BODY_LIMIT = 65536  # octets read of a mail whose header lost our token
@@ -56,7 +59,7 @@ class _Expected:
     since: Instant
     asks: int = 0
     asked_at: float = 0.0
-    next_at: float | None = None
+    next_at: float | None = None  # None: listen only
 
 
 class Watcher:
@@ -99,15 +102,15 @@ class Watcher:
 
     async def run(self) -> None:
         """Sessions one after the other, with growing delays after failures. Only cancelling ends it."""
-        delays: Iterator[float] | None = None
+        delays, refused = backoff(self.rng, *_RETRY), False
         while True:
             try:
                 await self._session()
             except* (ImapError, Unreachable) as group:
                 error = _first(group)
-                if delays is None or self.up:
-                    slow = isinstance(error, AuthRefused)
-                    delays = backoff(self.rng, 120.0, 3600.0) if slow else backoff(self.rng, 2.0, 300.0)
+                if self.up or refused is not isinstance(error, AuthRefused):
+                    refused = isinstance(error, AuthRefused)
+                    delays = backoff(self.rng, *(_RETRY_LOGIN if refused else _RETRY))
                 delay = next(delays)
                 self.up = False
                 self.attempted.set()
@@ -120,6 +123,12 @@ class Watcher:
         if folder and folder.listening.worth_asking():
             folder.expected[probe] = _Expected(route, since)
             folder.wake.set()
+
+    @property
+    def last_contact(self) -> Instant | None:
+        """When the server last sent a byte in this session; None outside of one."""
+        found = [folder.connection.last_contact for folder in self._folders.values() if folder.connection]
+        return max(found, default=None)
 
     def settle(self, place: Place) -> None:
         """The arrival at this place is on record: its mail may go."""
@@ -166,7 +175,7 @@ class Watcher:
         """An arrival ends the asking for its probe, and teaches when to ask for the next."""
         self._lands_in[route] = arrived.place.folder
         for folder in self._folders.values():
-            if expected := folder.expected.pop(arrived.probe, None):
+            if expected := folder.expected.pop(arrived.probe, None) or folder.listened_for.pop(arrived.probe, None):
                 age = elapsed(expected.since, arrived.at)
                 self._usual[route].learn(age, expected.asks, self.account.asking.floor)
                 if arrived.detection == "poll":
@@ -181,7 +190,9 @@ class _Folder:
 
     watcher: Watcher
     watched: Watched
-    expected: dict[str, _Expected] = field(default_factory=dict)
+    expected: dict[str, _Expected] = field(default_factory=dict)  # probes to ask for
+    listened_for: dict[str, _Expected] = field(default_factory=dict)  # probes for which the asking is over
+    connection: Connection | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     listening: Listening = field(default_factory=Listening)
     last_ask: Instant | None = None
@@ -197,6 +208,7 @@ class _Folder:
         if connection is None:
             async with await self.watcher._log_in() as own:
                 return await self.run(own)
+        self.connection = connection
         selected = await connection.select(self.watched.raw)
         # A new arrival's count comes with SELECT; later ones ring.
         announced = connection.last_contact
@@ -259,20 +271,22 @@ class _Folder:
             ring, detection = connection.take_ring(), "poll"
             if ring is None:
                 self.looked = asked
-        watcher = self.watcher
-        watcher.sink.contact(watcher.account.name, connection.last_contact)
         if ring:
             await self._read(connection, f"{self.last + 1}:*", "poll" if detection == "poll" else "idle", ring)
-        self._note(watcher.clock())
+        self._note(self.watcher.clock())
 
     def _until_next_ask(self) -> float | None:
         """Seconds until the next ask of any expected probe; None: none is planned. Never closer than the floor."""
         now, asking = self.watcher.clock(), self.watcher.account.asking
         delays = []
-        for expected in self.expected.values():
+        for probe, expected in list(self.expected.items()):
             expected.next_at = next_ask(expected.asked_at, expected.asks, self.watcher._usual[expected.route], asking)
             if expected.next_at is not None:
                 delays.append(expected.next_at - elapsed(expected.since, now))
+                continue
+            self.listened_for[probe] = self.expected.pop(probe)
+            if len(self.listened_for) > _REMEMBERED:
+                del self.listened_for[next(iter(self.listened_for))]
         if not delays:
             return None
         floor = asking.floor - elapsed(self.last_ask, now) if self.last_ask else 0.0
