@@ -15,7 +15,7 @@ PYTHON_CHECK = "$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench constraints clean
+.PHONY: help demo test lint bench soak constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.* ## /make \1\t/p' Makefile | expand -t 20
@@ -32,9 +32,13 @@ lint: .venv/dev.stamp ## style, format and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-bench: .venv/dev.stamp ## measure what mailprobe itself costs
+bench: .venv/dev.stamp ## accuracy and cost, measured on real servers
 	@deploy/debian-packages.sh $(TEST_BED)
 	.venv/bin/python -m tests.bench $(ARGS)
+
+soak: .venv/dev.stamp ## ten minutes, 20 routes, real servers: is every probe accounted for?
+	@deploy/debian-packages.sh $(TEST_BED)
+	.venv/bin/python -m tests.soak $(ARGS)
 
 .venv/run.stamp: pyproject.toml constraints.txt
 	@$(PYTHON_CHECK)

@@ -48,9 +48,9 @@ class Board(Sink):
                     recipient=recipient,
                     watched=sees(recipient),
                     in_flight=aloft.number,
-                    oldest=elapsed(aloft.oldest, now) if aloft.oldest else None,
+                    oldest=max(0.0, elapsed(aloft.oldest, now)) if aloft.oldest else None,
                     last_latency=self._latency.get(route.name),
-                    last_arrival_ago=elapsed(arrival, now) if arrival else None,
+                    last_arrival_ago=max(0.0, elapsed(arrival, now)) if arrival else None,
                 )
             )
         return views

@@ -29,6 +29,7 @@ CREATE TABLE probes (
   id TEXT PRIMARY KEY, route TEXT NOT NULL, state TEXT NOT NULL, started REAL NOT NULL  -- Unix time
 ) WITHOUT ROWID;
 CREATE INDEX probes_by_state ON probes (state) WHERE state IN ('sending', 'early', 'accepted', 'unconfirmed');
+CREATE INDEX probes_by_start ON probes (started);
 CREATE TABLE events (
   seq INTEGER PRIMARY KEY, probe TEXT NOT NULL, kind TEXT NOT NULL, at REAL NOT NULL, record TEXT NOT NULL
 );
@@ -69,6 +70,10 @@ class Ledger:
         wanted = "state IN ({})".format(", ".join(f"'{state.value}'" for state in sorted(OPEN)))
         return await self._call(_load, wanted, ())
 
+    async def started_since(self, wall: float) -> list[Probe]:
+        """Every probe that was started at this Unix time or later, in the order of their first events."""
+        return await self._call(_load, "started >= ?", (wall,))
+
     async def find(self, probe: str) -> Probe | None:
         """The probe with this id, open or not; None when the ledger does not know it."""
         found = await self._call(_load, "id = ?", (probe,))
@@ -104,25 +109,34 @@ def _open(path: Path) -> sqlite3.Connection:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # addresses are nobody else's business
         db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
-        # One daemon per ledger: two would both send, count and delete.
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("BEGIN IMMEDIATE")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            for statement in _SCHEMA.split(";\n"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        db.execute("COMMIT")
+        try:
+            return _prepare(db, path)
+        except BaseException:
+            db.close()
+            raise
     except (OSError, sqlite3.Error) as error:
         raise LedgerError(_mend(path, error)) from error
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
-        db.close()
         raise LedgerError(
             f"{path}: written by a newer mailprobe (schema {version}, this one knows {SCHEMA_VERSION}); "
             "install that version again, or move the file away"
         )
+    if version == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise LedgerError(f"{path}: is another program's database; give mailprobe a state_dir of its own")
+    # One daemon per ledger: two would both send, count and delete.
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("BEGIN IMMEDIATE")
+    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+        for statement in _SCHEMA.split(";\n"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
     return db
 
 

@@ -7,6 +7,7 @@ Rule: never a password, never a mail's content. Under systemd each line begins w
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 
@@ -20,18 +21,28 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 
 class _Priority(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"<{_PRIORITIES.get(record.levelno, 5)}>" + super().format(record).replace("\n", "\n ")
+        mark = f"<{_PRIORITIES.get(record.levelno, 5)}>"
+        return mark + super().format(record).replace("\n", f"\n{mark} ")
 
 
 def configure(environ: Mapping[str, str], level: int = logging.INFO) -> None:
     """Log to stderr: with priorities when that is the journal, else with the time."""
     handler = logging.StreamHandler(sys.stderr)
-    journal = "JOURNAL_STREAM" in environ
+    journal = _is_journal(environ)
     handler.setFormatter(
         _Priority("%(message)s") if journal else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     log.setLevel(level)
+
+
+def _is_journal(environ: Mapping[str, str]) -> bool:
+    """Whether stderr itself is the journal (systemd.exec(5)): programs below a service inherit the variable, too."""
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def line(event: str, **fields: object) -> str:
@@ -43,7 +54,7 @@ def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     text = "".join(c if c.isprintable() else "?" for c in str(value))
-    return '"' + text.replace('"', "'") + '"' if " " in text or not text else text
+    return '"' + text.replace('"', "'") + '"' if not text or set(text) & set(' "=') else text
 
 
 class LogSink(Sink):

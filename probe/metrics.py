@@ -71,7 +71,8 @@ class Metrics(Sink):
         self.registry = CollectorRegistry()
         self._in_flight, self._now = in_flight, now
         self._routes: dict[str, Route] = {}
-        self._accounts: dict[str, Account] = {}
+        self._accounts: set[str] = set()
+        self._mailboxes: set[str] = set()
         self._last_sent: dict[str, float] = {}  # by route: start of the latest-sent probe that arrived
         self._rendered: dict[tuple[str, bool], tuple[float, asyncio.Task[tuple[bytes, str]]]] = {}
         self._define_routes()
@@ -178,23 +179,27 @@ class Metrics(Sink):
     def configure(self, accounts: Mapping[str, Account], routes: Mapping[str, Route]) -> None:
         """Start every label set of what is new at zero, and drop those of what is gone."""
         for name in self._routes.keys() - routes.keys():
-            self._forget("route", name)
-        for name in self._accounts.keys() - accounts.keys():
-            self._forget("account", name)
+            self._forget_route(name)
+        mailboxes = {route.recipient for route in routes.values()}
+        for name in self._mailboxes - mailboxes:
+            for metric in (self.mailboxes, self.contacts, self.asks, self.disconnects, self.unrecognised_mails):
+                metric.remove_by_labels({"account": name})
+            self.certificates.remove_by_labels({"account": name, "protocol": "imap"})
+        for name in self._accounts - accounts.keys():
+            self.certificates.remove_by_labels({"account": name})
         for name in routes.keys() - self._routes.keys():
             self._begin_route(name)
-        for name, account in accounts.items():
-            if account.imap and name not in self._accounts:
-                self._begin_mailbox(name)
+        for name in mailboxes - self._mailboxes:
+            self._begin_mailbox(name)
         for name, route in routes.items():
             for deadline in set(self._routes[name].deadlines if name in self._routes else ()) - set(route.deadlines):
-                self.deadlines.remove_by_labels({"route": name, "deadline": f"{deadline:g}"})
+                self.deadlines.remove_by_labels({"route": name, "deadline": _seconds(deadline)})
             addresses = accounts[route.sender].address, accounts[route.recipient].address
             self.route_info.labels(name).info({"sender": addresses[0], "recipient": addresses[1]})
             for deadline in route.deadlines:
                 for met in ("true", "false", "unknown"):
-                    self.deadlines.labels(name, f"{deadline:g}", met)
-        self._routes, self._accounts = dict(routes), dict(accounts)
+                    self.deadlines.labels(name, _seconds(deadline), met)
+        self._routes, self._accounts, self._mailboxes = dict(routes), set(accounts), mailboxes
         self.reload_ok.set(1)
         self.reload_at.set(self._now().wall)
 
@@ -218,10 +223,10 @@ class Metrics(Sink):
         for reason in _UNRECOGNISED:
             self.unrecognised_mails.labels(name, reason)
 
-    def _forget(self, label: str, value: str) -> None:
+    def _forget_route(self, name: str) -> None:
         for metric in vars(self).values():
-            if isinstance(metric, MetricWrapperBase) and label in metric._labelnames:
-                metric.remove_by_labels({label: value})
+            if isinstance(metric, MetricWrapperBase) and "route" in metric._labelnames:
+                metric.remove_by_labels({"route": name})
 
     # -- what happens --------------------------------------------------------------------------------------------
 
@@ -229,7 +234,7 @@ class Metrics(Sink):
         """Count one outcome. A route that is no longer configured has no series any more."""
         event, probe = outcome.event, outcome.probe
         if isinstance(event, Arrived) and outcome.verdict is Verdict.FOREIGN:
-            self.unrecognised_mails.labels(event.place.account, "foreign").inc()
+            self.unrecognised(event.place.account, "foreign")
         if probe is None or probe.route not in self._routes or not outcome.recorded:
             return
         route = probe.route
@@ -264,7 +269,7 @@ class Metrics(Sink):
         """Count a deadline that has passed."""
         if passed.route in self._routes:
             met = "unknown" if passed.met is None else str(passed.met).lower()
-            self.deadlines.labels(passed.route, f"{passed.deadline:g}", met).inc()
+            self.deadlines.labels(passed.route, _seconds(passed.deadline), met).inc()
 
     def committed(self, events: int, seconds: float, error: str | None) -> None:
         """Count an attempt to write the ledger."""
@@ -279,32 +284,39 @@ class Metrics(Sink):
 
     def skipped(self, route: str, reason: str) -> None:
         """Count a hole in the evidence."""
-        self.skips.labels(route, reason).inc()
+        if route in self._routes:
+            self.skips.labels(route, reason).inc()
 
     def mailbox_up(self, account: str) -> None:
         """We can see."""
-        self.mailboxes.labels(account).set(1)
+        if account in self._mailboxes:
+            self.mailboxes.labels(account).set(1)
 
     def mailbox_down(self, account: str, reason: str, detail: str, retry: float) -> None:
         """We cannot."""
-        self.mailboxes.labels(account).set(0)
-        self.disconnects.labels(account, reason).inc()
+        if account in self._mailboxes:
+            self.mailboxes.labels(account).set(0)
+            self.disconnects.labels(account, reason).inc()
 
     def contact(self, account: str, at: Instant) -> None:
         """Proof of life."""
-        self.contacts.labels(account).set(at.wall)
+        if account in self._mailboxes:
+            self.contacts.labels(account).set(at.wall)
 
     def certificate(self, account: str, protocol: str, not_after: float) -> None:
         """When the provider has to act."""
-        self.certificates.labels(account, protocol).set(not_after)
+        if account in self._accounts:
+            self.certificates.labels(account, protocol).set(not_after)
 
     def asked(self, account: str) -> None:
         """What we cost the provider."""
-        self.asks.labels(account).inc()
+        if account in self._mailboxes:
+            self.asks.labels(account).inc()
 
     def unrecognised(self, account: str, reason: str) -> None:
         """Mails that we left alone."""
-        self.unrecognised_mails.labels(account, reason).inc()
+        if account in self._mailboxes:
+            self.unrecognised_mails.labels(account, reason).inc()
 
     # -- /metrics ------------------------------------------------------------------------------------------------
 
@@ -325,6 +337,11 @@ class Metrics(Sink):
             task = asyncio.ensure_future(asyncio.to_thread(work))
             self._rendered[content_type, compress] = time.monotonic(), task
         return await asyncio.shield(task)
+
+
+def _seconds(deadline: float) -> str:
+    """A deadline as a label: the seconds of the configuration, without exponent."""
+    return str(int(deadline)) if deadline == int(deadline) else repr(deadline)
 
 
 def _ages(routes: Mapping[str, Route], flying: Mapping[str, InFlight], now: Instant) -> dict[str, tuple[int, float]]:

@@ -25,6 +25,7 @@ from probe.recorder import Recorder
 
 log = logging.getLogger("mailprobe.prober")
 
+_LONGEST_SUBMISSION = 900.0  # seconds from a probe's start to its acceptance, at most
 _CONTACT_EVERY = 5.0
 _AFTER_BUG = 60.0  # seconds before a watcher that fell over by a bug of ours is started again
 
@@ -61,7 +62,9 @@ class Prober:
         found = await self._ledger.open_probes()
         self._cursors = await self._ledger.cursors()
         last_look = max((cursor.looked.wall for cursor in self._cursors.values()), default=0.0)
-        self.recorder.resume(found, await self._ledger.counts(), last_look)
+        longest = max((d for route in self.settings.routes.values() for d in route.deadlines), default=0.0)
+        young = await self._ledger.started_since(last_look - longest - _LONGEST_SUBMISSION)
+        self.recorder.resume(found, young, await self._ledger.counts(), last_look)
         for probe in found:
             if probe.state not in {State.SENDING, State.EARLY}:
                 continue

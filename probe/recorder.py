@@ -45,6 +45,13 @@ class _Waiting:
     durable: asyncio.Future[None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Judge the deadlines that passed until now."""
+
+    now: Instant
+
+
 @dataclass(slots=True)
 class Recorder:
     """See the module's rules. `can_see(account address)` says whether that mailbox is being watched now."""
@@ -58,7 +65,7 @@ class Recorder:
     probes: dict[str, Probe] = field(default_factory=dict)  # the open ones
     counts: Counter[tuple[str, State]] = field(default_factory=Counter)  # all on record, by route and state
     stuck: bool = False  # the ledger cannot be written just now
-    _queue: asyncio.Queue[_Waiting | Cursor] = field(default_factory=asyncio.Queue)
+    _queue: asyncio.Queue[_Waiting | _Judge | Cursor] = field(default_factory=asyncio.Queue)
     _recording: asyncio.Future[None] | None = None
     _deadlines: list[tuple[float, str, float]] = field(default_factory=list)  # heap of (boot s, probe, deadline)
     _judged: dict[str, Probe] = field(default_factory=dict)  # finished, but a deadline is still to be judged
@@ -74,12 +81,21 @@ class Recorder:
         assert waiting.durable is not None
         await waiting.durable
 
-    def resume(self, probes: Iterable[Probe], counts: dict[tuple[str, State], int], blind_until: float) -> None:
-        """Take up what the ledger held open. Deadlines that passed before `blind_until` (Unix time) were judged."""
+    def resume(
+        self,
+        probes: Iterable[Probe],
+        young: Iterable[Probe],
+        counts: dict[tuple[str, State], int],
+        judged_until: float,
+    ) -> None:
+        """Take up what the ledger held: the open probes, and the `young` ones, of which a deadline may still be ahead.
+
+        Deadlines that passed before `judged_until` (Unix time) were judged then.
+        """
         self.counts.update(counts)
-        for probe in probes:
-            self.probes[probe.id] = probe
-            self._plan_deadlines(probe, blind_until)
+        self.probes = {probe.id: probe for probe in probes}
+        for probe in {probe.id: probe for probe in (*young, *self.probes.values())}.values():
+            self._plan_deadlines(probe, judged_until)
 
     def in_flight(self) -> dict[str, InFlight]:
         """Per route, now."""
@@ -123,13 +139,13 @@ class Recorder:
                 late = route and start and probe.state in IN_FLIGHT and elapsed(start, now) > route.lost_after
                 if late and not self.stuck:
                     self.put(Expired(probe.id, now))
-            while self._deadlines and self._deadlines[0][0] + _GRACE <= now.boot:
-                self._judge_deadline(*heapq.heappop(self._deadlines)[1:])
+            if self._deadlines and self._deadlines[0][0] + _GRACE <= now.boot:
+                self._queue.put_nowait(_Judge(now))  # in its turn: after the arrivals that were seen before
             await asyncio.sleep(1.0)
 
     # -- one batch -----------------------------------------------------------------------------------------------
 
-    async def _record(self, batch: Sequence[_Waiting | Cursor]) -> None:
+    async def _record(self, batch: Sequence[_Waiting | _Judge | Cursor]) -> None:
         outcomes = await self._insist(lambda: self._outcomes([i.event for i in batch if isinstance(i, _Waiting)]))
         cursors = {(item.account, item.folder): item for item in batch if isinstance(item, Cursor)}
         await self._commit([outcome for outcome in outcomes if outcome.recorded], list(cursors.values()))
@@ -139,6 +155,8 @@ class Recorder:
             if isinstance(outcome.event, Arrived) and outcome.verdict is not Verdict.FOREIGN:
                 self.settle(outcome.event)
         for item in batch:
+            if isinstance(item, _Judge):
+                self._judge_deadlines(item.now)
             if isinstance(item, _Waiting) and item.durable and not item.durable.done():
                 item.durable.set_result(None)
 
@@ -207,6 +225,10 @@ class Recorder:
                 due = now.boot + deadline - elapsed(start, now)
                 heapq.heappush(self._deadlines, (due, probe.id, deadline))
                 self._judged[probe.id] = probe
+
+    def _judge_deadlines(self, now: Instant) -> None:
+        while self._deadlines and self._deadlines[0][0] + _GRACE <= now.boot:
+            self._judge_deadline(*heapq.heappop(self._deadlines)[1:])
 
     def _judge_deadline(self, probe_id: str, deadline: float) -> None:
         probe = self._judged[probe_id]

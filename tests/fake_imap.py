@@ -7,9 +7,9 @@ so that whatever a test sees go wrong was scripted by `handler`, or is our own f
 from __future__ import annotations
 
 import asyncio
+import base64
 import bisect
 import contextlib
-import base64
 import re
 import socket
 import ssl
@@ -81,9 +81,9 @@ class FakeImap:
     and other tagless lines come with the line as the command and an empty tag. `push`, `close` and `reset` act on the
     last session.
 
-    Lawful laziness: `idle_lag` is how long IDLE keeps its news to itself, in seconds (None: for good); `tellers` are the
-    commands with whose answer news are told, such as {b"NOOP"} (None: all, and the beginning of IDLE); `uidnext` False
-    leaves UIDNEXT out of SELECT's answer.
+    Lawful laziness: `idle_lag` is how long IDLE keeps its news to itself, in seconds (None: for good); `tellers` are
+    the commands with whose answer news are told, such as {b"NOOP"} (None: all); `uidnext` False leaves UIDNEXT out of
+    SELECT's answer.
     """
 
     def __init__(
@@ -278,8 +278,8 @@ class FakeImap:
 
     def _on_list(self, tag: bytes, args: bytes, session: Session) -> None:
         for name, folder in self.folders.items():
-            name = encode_utf7(name)
-            session.send(b'* LIST (%s) %s "%s"' % (folder.attributes, folder.delimiter, name.encode()))
+            raw = encode_utf7(name).encode()
+            session.send(b'* LIST (%s) %s "%s"' % (folder.attributes, folder.delimiter, raw))
         self._done(tag, session)
 
     def _on_select(self, tag: bytes, args: bytes, session: Session) -> None:

@@ -85,7 +85,7 @@ PAIRS = list(itertools.product([None, *State], EVENTS))
 # -- the table -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("state", "kind"), PAIRS, ids=lambda it: str(it))
+@pytest.mark.parametrize(("state", "kind"), PAIRS, ids=str)
 def test_every_pair_leads_where_the_design_says_or_is_impossible(state: State | None, kind: str) -> None:
     probe = probe_in(state) if state else None
     wanted = EXPECTED[state].get(kind)
@@ -119,8 +119,8 @@ def test_the_paths_of_these_tests_lead_where_they_say(state: State) -> None:
 
 
 def test_a_probe_is_open_exactly_while_its_submission_or_its_arrival_is_awaited() -> None:
-    assert OPEN == {State.SENDING, State.EARLY, State.ACCEPTED, State.UNCONFIRMED}
-    assert IN_FLIGHT == {State.ACCEPTED, State.UNCONFIRMED}
+    assert set(OPEN) == {State.SENDING, State.EARLY, State.ACCEPTED, State.UNCONFIRMED}
+    assert set(IN_FLIGHT) == {State.ACCEPTED, State.UNCONFIRMED}
     for state in State:
         assert (probe_in(state).answerable is not None) >= (state in IN_FLIGHT)
 

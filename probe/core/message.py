@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import format_datetime, getaddresses
@@ -71,7 +72,9 @@ def compose(key: bytes, token: Token, mail: Mail) -> bytes:
     body = _BODY.format(
         sender=mail.sender,
         recipient=mail.recipient,
-        contact=f"Questions: {mail.contact}\n" if mail.contact else "Questions: the address this mail came from.\n",
+        contact=f"Questions: {mail.contact[:200]}\n"
+        if mail.contact
+        else "Questions: the address this mail came from.\n",
         route=token.route,
         due=datetime.fromtimestamp(token.due, UTC).isoformat(timespec="milliseconds"),
         sent=sent.isoformat(timespec="milliseconds"),
@@ -110,7 +113,13 @@ def recognise(key: bytes, raw: bytes, senders: frozenset[str]) -> Recognised | R
     senders and answers no other mail. Without the field, both are needed to be recognised, and to be removed the
     subject must be to the letter the one that we wrote.
     """
-    mail = message_from_bytes(raw)
+    try:
+        return _recognise(key, message_from_bytes(raw), senders)
+    except RecursionError:  # the standard library's parser, on thousands of nested parts; no mail of ours has any
+        return None
+
+
+def _recognise(key: bytes, mail: Message, senders: frozenset[str]) -> Recognised | Refused | None:
     places = (
         ("header", _fields(mail, HEADER)),
         ("subject", _fields(mail, "Subject")),
@@ -124,11 +133,11 @@ def recognise(key: bytes, raw: bytes, senders: frozenset[str]) -> Recognised | R
                 if token is None:
                     forged = True
                 elif where == "header":
-                    ours = bool(senders.intersection(_addresses(mail, "From"))) and not _answers_another(mail)
+                    ours = _is_from(mail, senders) and not _answers_another(mail)
                     return Recognised(token, "header", removable=ours)
                 elif _answers_another(mail):
                     return Refused("reply")
-                elif not senders.intersection(_addresses(mail, "From")):
+                elif not _is_from(mail, senders):
                     return Refused("foreign_sender")
                 else:
                     wrote = _squeezed(SUBJECT + candidate)
@@ -140,7 +149,7 @@ def recognise(key: bytes, raw: bytes, senders: frozenset[str]) -> Recognised | R
 def worth_reading(head: bytes, senders: frozenset[str]) -> bool:
     """Whether a mail whose header holds no token may still hold one in its body: only mail from our own senders is
     opened, so that nobody's letters are read."""
-    return bool(senders.intersection(_addresses(message_from_bytes(head), "From")))
+    return _is_from(message_from_bytes(head), senders)
 
 
 def _answers_another(mail: Message) -> bool:
@@ -152,15 +161,18 @@ def _answers_another(mail: Message) -> bool:
 
 def _fields(mail: Message, name: str) -> Iterator[str]:
     for value in mail.get_all(name, []):
-        unfolded = re.sub(r"\r?\n[ \t]?", "", str(value))
+        unfolded = re.sub(r"\r?\n(?=[ \t])", "", str(value))  # RFC 5322 §2.2.3
         try:
             yield str(make_header(decode_header(unfolded)))
-        except (ValueError, LookupError):  # HeaderParseError is a ValueError; an unknown charset is a LookupError
+        except (ValueError, LookupError, MessageError):  # a bad encoded word or an unknown charset
             yield unfolded
 
 
-def _addresses(mail: Message, name: str) -> Iterator[str]:
-    return (address.lower() for _, address in getaddresses(list(_fields(mail, name))))
+def _is_from(mail: Message, senders: frozenset[str]) -> bool:
+    """Whether the mail has exactly one author, one of `senders`. RFC 2047 words are left as they are: they may stand
+    only in display names, and decoded they could pose as the address."""
+    authors = getaddresses([str(value) for value in mail.get_all("From", [])])
+    return len(authors) == 1 and authors[0][1].lower() in senders
 
 
 def _texts(mail: Message) -> Iterator[str]:

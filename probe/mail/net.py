@@ -89,6 +89,16 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
+def let_go(sock: socket.socket) -> None:
+    """Forget a socket with which create_connection(sock=…) failed.
+
+    uvloop has closed its descriptor by then, behind the socket's back: closed again, when it is collected, it would
+    take with it whatever has that number then. asyncio's own loop closes the socket itself.
+    """
+    if type(asyncio.get_running_loop()).__module__.startswith("uvloop"):
+        sock.detach()
+
+
 def tls_reason(error: BaseException) -> str:
     """One word for why a handshake failed: certificate_expired, wrong_name, unknown_ca, bad_certificate, …"""
     if isinstance(error, ssl.SSLCertVerificationError):

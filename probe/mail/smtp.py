@@ -11,13 +11,15 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import random
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import aiosmtplib
 
@@ -27,13 +29,13 @@ from probe.core.events import (
     Failed,
     Instant,
     Rejected,
-    Reply,
     Sending,
     Stage,
     Submitted,
     Unconfirmed,
     elapsed,
 )
+from probe.core.reply import one_line, parse_reply, queue_id
 from probe.core.schedule import backoff
 from probe.core.settings import Account, Server
 from probe.mail import net
@@ -43,14 +45,7 @@ _REUSE_AGE = 300.0  # then a new one, so that connect, tls and auth go on being 
 _REUSE_MAILS = 100
 _RUNNING = 20  # submissions of one account at once
 _MECHANISMS = ("plain", "login", "cram-md5")
-_QUEUE_ID = (
-    re.compile(r"queued as <?([\w.@-]+)", re.I),  # Postfix, OpenSMTPD, qmail-likes
-    re.compile(r"\bid=([\w.-]+)", re.I),  # Exim, GMX, 1&1
-    re.compile(r"InternalId=(\d+)"),  # Exchange
-    re.compile(r"\bOK\s+\d+ ([\w.-]+) - gsmtp", re.I),  # Gmail
-    re.compile(r"^(?:2\.\d\.\d )?(?:Ok:? )?([\w.-]{8,}) (?:Message accepted|mail accepted)", re.I),
-)
-
+_T = TypeVar("_T")
 OnStage = Callable[[Stage, float], None]
 
 
@@ -72,7 +67,8 @@ class _Timeline:
         seconds = elapsed(began, self.clock())
         self.spent.append((name, seconds))
         if self.on_stage:
-            self.on_stage(name, seconds)
+            with contextlib.suppress(Exception):  # a listener's trouble must not change what became of the mail
+                self.on_stage(name, seconds)
 
 
 @dataclass(slots=True)
@@ -109,6 +105,7 @@ class Submitter:
         self._rng = rng
         self._timeout = timeout
         self._final_timeout = final_timeout
+        self._logging_in = asyncio.Lock()
         self._idle: list[_Session] = []
         self._running = 0
         self._delays: Iterator[float] | None = None
@@ -118,9 +115,12 @@ class Submitter:
     def why_not(self) -> str | None:
         """Why a probe must not be started now (a label), or None. A refused log-in is repeated after growing delays of
         up to an hour, so that the account is not locked."""
-        if self._not_before and elapsed(self._clock(), self._not_before) > 0:
+        if self._in_backoff():
             return "auth_backoff"
         return "too_many_running" if self._running >= _RUNNING else None
+
+    def _in_backoff(self) -> bool:
+        return self._not_before is not None and elapsed(self._clock(), self._not_before) > 0
 
     async def submit(self, sending: Sending, content: bytes, on_stage: OnStage | None = None) -> Submitted:
         """Send one mail; see the module's rules. Cancelling closes the connection and leaves the outcome open."""
@@ -143,7 +143,10 @@ class Submitter:
             assert not isinstance(outcome, Accepted)
             return outcome
         client = session.client
-        offered = frozenset(map(str.upper, client.esmtp_extensions)), tuple(client.server_auth_methods)
+        offered = (
+            frozenset(one_line(word).upper() for word in client.esmtp_extensions),
+            tuple(map(one_line, client.server_auth_methods)),
+        )
         client.close()
         return offered
 
@@ -163,28 +166,29 @@ class Submitter:
         with line.stage("resolve"):
             addresses = await net.resolve(server.host, server.port, timeout)
         with line.stage("connect"):
+            context = None if server.tls == "none" else net.tls_context(server.ca_file)
             sock = await net.connect(addresses, timeout)
             client = aiosmtplib.SMTP(
                 hostname=server.host,
                 sock=sock,
-                timeout=timeout,
+                timeout=None,  # see _step
                 use_tls=server.tls == "implicit",
                 start_tls=False,
-                tls_context=None if server.tls == "none" else net.tls_context(server.ca_file),
+                tls_context=context,
                 local_hostname=_address_literal(sock),
             )
             if server.tls != "implicit":
-                await client.connect()  # the greeting
+                await self._greet(client, sock)
         try:
             if server.tls == "implicit":
                 with line.stage("tls"):
-                    await client.connect()  # handshake and greeting
+                    await self._greet(client, sock)  # the handshake, too
             with line.stage("ehlo"):
-                await client.ehlo()
+                await self._step(client, client.ehlo())
             if server.tls == "starttls":
                 with line.stage("tls"):
-                    await client.starttls()
-                    await client.ehlo()
+                    await self._step(client, client.starttls())
+                    await self._step(client, client.ehlo())
             await self._log_in(client, line)
         except BaseException:
             client.close()
@@ -193,33 +197,63 @@ class Submitter:
             self.certificate_not_after = ssl.cert_time_to_seconds(certificate["notAfter"])
         return _Session(client, self._clock())
 
+    async def _greet(self, client: aiosmtplib.SMTP, sock: socket.socket) -> None:
+        try:
+            await self._step(client, client.connect())
+        except BaseException:
+            net.let_go(sock)
+            raise
+
+    async def _step(self, client: aiosmtplib.SMTP, command: Awaitable[_T]) -> _T:
+        """One command and its reply, within the time limit.
+
+        The limit is ours and not aiosmtplib's: its wait_for (of Python 3.11) swallows a cancel that comes together
+        with the reply. It also keeps what a server says beyond one reply and takes it for the reply to the next
+        command: a 250 sent early would then make the provider answerable for a mail that it refused.
+        """
+        async with asyncio.timeout(self._timeout):
+            reply = await command
+        if client.protocol is not None and client.protocol._buffer:
+            raise net.Unusable("garbled_reply", "more than one reply to one command")
+        return reply
+
     async def _log_in(self, client: aiosmtplib.SMTP, line: _Timeline) -> None:
-        if self._account.password is None:
+        password = self._account.password
+        if password is None:
             return
+        # One at a time: a wrong password must be tried once, and not once for every probe that is due.
+        async with self._logging_in:
+            line.current = "auth"
+            if self._in_backoff():
+                raise net.Unusable("auth_refused", "the log-in was refused a moment ago")
+            await self._authenticate(client, password.reveal(), line)
+        self._delays = self._not_before = None
+
+    async def _authenticate(self, client: aiosmtplib.SMTP, password: str, line: _Timeline) -> None:
         with line.stage("auth"):
             offered = [name for name in _MECHANISMS if name in client.server_auth_methods]
             if not offered:
                 raise net.Unusable("no_auth_mechanism", ", ".join(client.server_auth_methods) or "AUTH is not offered")
             log_in = {"plain": client.auth_plain, "login": client.auth_login, "cram-md5": client.auth_crammd5}
-            await log_in[offered[0]](self._account.username, self._account.password.reveal())
-        self._delays = self._not_before = None
+            await self._step(client, log_in[offered[0]](self._account.username, password))
 
     async def _transact(self, session: _Session, sending: Sending, content: bytes, line: _Timeline) -> Submitted:
         client = session.client
         try:
             with line.stage("envelope"):
-                await client.mail(sending.sender)
-                await client.rcpt(sending.recipient)
+                await self._step(client, client.mail(sending.sender))
+                await self._step(client, client.rcpt(sending.recipient))
             with line.stage("data"):
-                reply = await client.execute_command(b"DATA")
+                reply = await self._step(client, client.execute_command(b"DATA"))
                 if reply.code != 354:
                     raise aiosmtplib.SMTPDataError(reply.code, reply.message)
                 protocol = client.protocol
                 if protocol is None:
                     raise aiosmtplib.SMTPServerDisconnected("Connection lost")
-                protocol.write(re.sub(rb"(?m)^\.", b"..", content) + b".\r\n")
                 line.content_left = self._clock()
-                reply = await protocol.read_response(timeout=self._final_timeout)
+                protocol.write(re.sub(rb"(?m)^\.", b"..", content) + b".\r\n")
+                async with asyncio.timeout(self._final_timeout):
+                    reply = await protocol.read_response()
                 accepted_at = self._clock()
                 if reply.code // 100 != 2:
                     raise aiosmtplib.SMTPDataError(reply.code, reply.message)
@@ -228,7 +262,7 @@ class Submitter:
             raise
         session.mails += 1
         self._keep(session)
-        said = _reply(reply.code, reply.message)
+        said = parse_reply(reply.code, reply.message)
         return Accepted(sending.probe, accepted_at, said, queue_id(said.text), tuple(line.spent))
 
     # -- connections between probes ------------------------------------------------------------------------------
@@ -266,18 +300,29 @@ class Submitter:
         """The one judge of failures."""
         at, spent, stage = self._clock(), tuple(line.spent), line.current
         if isinstance(error, aiosmtplib.SMTPResponseException) and 400 <= error.code < 600:
-            reply = _reply(error.code, error.message)
+            reply = parse_reply(error.code, error.message)
             if stage == "auth":
-                self._delays = self._delays or backoff(self._rng, 120.0, 3600.0)
-                self._not_before = at.shifted(next(self._delays))
+                if not self._in_backoff():
+                    self._delays = self._delays or backoff(self._rng, 120.0, 3600.0)
+                    self._not_before = at.shifted(next(self._delays))
                 reason = "auth_refused" if error.code >= 500 else "auth_unavailable"
-                return Failed(probe, at, stage, reason, f"{reply.code} {reply.text}", spent)
+                return Failed(probe, at, stage, reason, self._redacted(f"{reply.code} {reply.text}"), spent)
             refusal = Deferred if error.code < 500 else Rejected
             return refusal(probe, at, stage, reply, spent)
         reason, detail = _reason(error)
+        detail = self._redacted(detail)
         if line.content_left:
             return Unconfirmed(probe, at, line.content_left, reason, detail, spent)
         return Failed(probe, at, error.stage if isinstance(error, net.Unreachable) else stage, reason, detail, spent)
+
+    def _redacted(self, text: str) -> str:
+        """A server may repeat what it heard."""
+        if self._account.password is None:
+            return text
+        password, user = self._account.password.reveal(), self._account.username
+        for secret in (password, _base64(password), _base64(f"\0{user}\0{password}")):
+            text = text.replace(secret, "******")
+        return text
 
 
 def _was_stale(error: Exception) -> bool:
@@ -285,9 +330,13 @@ def _was_stale(error: Exception) -> bool:
     return closing or isinstance(error, ConnectionError)
 
 
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
 def _reason(error: Exception) -> tuple[str, str]:
     """A label and a text for an error that is no SMTP reply."""
-    detail = _one_line(str(error))
+    detail = one_line(str(error))
     cause = error.__cause__
     match error:
         case net.Unreachable(reason=reason) | net.Unusable(reason=reason):
@@ -295,7 +344,7 @@ def _reason(error: Exception) -> tuple[str, str]:
         case aiosmtplib.SMTPResponseException():
             return "garbled_reply", detail
         case aiosmtplib.SMTPConnectError() if isinstance(cause, OSError):
-            return net.tls_reason(cause), _one_line(str(cause))
+            return net.tls_reason(cause), one_line(str(cause))
         case ssl.SSLError():
             return net.tls_reason(error), detail
         case TimeoutError():  # aiosmtplib's time-outs are subclasses
@@ -305,24 +354,6 @@ def _reason(error: Exception) -> tuple[str, str]:
         case aiosmtplib.SMTPException() if "STARTTLS" in str(error):
             return "starttls_not_offered", detail
     return "unexpected_error", f"{type(error).__name__}: {detail}"
-
-
-def _reply(code: int, text: str) -> Reply:
-    """A reply fit for logs, labels and JSON: one line, no control characters, no lone surrogates, at most 500 long."""
-    text = _one_line(text)
-    status = re.match(r"([245]\.\d{1,3}\.\d{1,3})\b", text)
-    return Reply(code, status[1] if status else "", text)
-
-
-def _one_line(text: str) -> str:
-    text = text.encode("utf-8", "replace").decode()
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:500]
-
-
-def queue_id(text: str) -> str:
-    """The server's name for the mail in its final reply; "" where no known form is found (there is no standard)."""
-    found = (pattern.search(text) for pattern in _QUEUE_ID)
-    return next((match[1].rstrip(".") for match in found if match), "")
 
 
 def _address_literal(sock: socket.socket) -> str:

@@ -81,7 +81,8 @@ def _machine() -> str:
 
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        derived = [name for name, member in vars(type(value)).items() if isinstance(member, property)]
+        return {name: getattr(value, name) for name in [*(f.name for f in dataclasses.fields(value)), *derived]}
     raise TypeError(type(value))
 
 
@@ -127,14 +128,16 @@ def _accuracy(got: accuracy.Accuracy, idle: peers.Peer, plugin: peers.Peer) -> l
                 )
             ],
         ),
-        f"true arrival outside of the recorded interval: {got.outside} of {got.probes} probes"
-        f" (most: {got.outside_most:.1f} ms; 2 ms are the clocks'); without measurement: {got.unmeasured}",
+        f"true arrival before the recorded interval: {got.before} of {got.probes} (most {got.before_most:.1f} ms); "
+        f"after it: {got.logged_late} (most {got.logged_late_most:.1f} ms;",
+        f"Dovecot logs a save after it can be seen); 2 ms are allowed. Probes without measurement: {got.unmeasured}",
     ]
     for outlier in got.outliers:
         lines.append(
             f"  outlier {outlier.probe} {'held' if outlier.held else 'undisturbed'} no. {outlier.number}: "
             f"{outlier.latency:.3f} s, true {outlier.true:.3f} s, start {outlier.start * 1e3:+.1f} ms, "
-            f"by {outlier.detection}" + (f", {outlier.outside * 1e3:+.1f} ms outside" if outlier.outside else "")
+            f"by {outlier.detection}"
+            + (f", before the interval by {outlier.before * 1e3:.1f} ms" if outlier.before else "")
         )
     return lines
 

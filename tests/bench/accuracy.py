@@ -41,7 +41,8 @@ class Sample:
     start: float
     end: float
     detection: str
-    outside: float  # how far the true arrival lies after (or, negative, before) the recorded interval; 0: inside
+    before: float  # how long the true arrival was before the recorded interval; 0: inside
+    logged_late: float  # how long after we saw the mail Dovecot logged its save; 0: before
 
     @property
     def error(self) -> float:
@@ -76,8 +77,10 @@ class Accuracy:
     held: Group
     asks_undisturbed: float
     asks_held: float
-    outside: int
-    outside_most: float  # ms
+    before: int  # true arrivals before the recorded interval, by more than the clocks' 2 ms: a wrong "not yet"
+    before_most: float  # ms
+    logged_late: int  # seen more than 2 ms before Dovecot logged the save: the truth is late, not we early
+    logged_late_most: float  # ms
     probes: int
     unmeasured: int  # accepted in time and yet without latency or truth
     warm_up: int
@@ -167,13 +170,15 @@ def _judge(
         held=_group(held),
         asks_undisturbed=per_probe[False],
         asks_held=per_probe[True],
-        outside=sum(abs(sample.outside) > _CLOCKS for sample in samples),
-        outside_most=max((sample.outside * 1e3 for sample in samples), key=abs, default=0.0),
+        before=sum(sample.before > _CLOCKS for sample in samples),
+        before_most=max((sample.before * 1e3 for sample in samples), default=0.0),
+        logged_late=sum(sample.logged_late > _CLOCKS for sample in samples),
+        logged_late_most=max((sample.logged_late * 1e3 for sample in samples), default=0.0),
         probes=len(samples),
         unmeasured=unmeasured,
         warm_up=plan.warm_up,
         usual_taking=taking * 1e3,
-        outliers=[s for s in samples if abs(s.outside) > _CLOCKS]
+        outliers=[s for s in samples if s.before > _CLOCKS]
         + sorted((s for s in warm + held if not s.near), key=lambda s: -abs(s.error))[:8],
     )
 
@@ -194,7 +199,8 @@ def _sample(probe: Probe, number: int, mail: truth.Mail | None, usual_taking: fl
         start=accepted.at.wall - taken,
         end=high.wall - mail.saved,
         detection=arrived.detection,
-        outside=max(0.0, mail.saved - high.wall) or min(0.0, mail.saved - low.wall if low else 0.0),
+        before=max(0.0, low.wall - mail.saved) if low else 0.0,
+        logged_late=max(0.0, mail.saved - high.wall),
     )
 
 

@@ -17,7 +17,7 @@ from probe.core.message import Mail, compose
 from probe.core.token import Token
 
 from ..bed.mailbed import MailBed
-from ..bed.service import HOST, Service
+from ..bed.service import HOST, BedError, Service
 from . import truth
 from .daemon import Daemon, RouteSpec, cpu_seconds
 from .numbers import median
@@ -127,4 +127,6 @@ def _cpu_per_probe(bed: MailBed, process: Service, plan: Plan, users: Sequence[s
     begin, used = time.time(), cpu_seconds(process.pid)
     time.sleep(plan.window)
     end, used = time.time(), cpu_seconds(process.pid) - used
-    return used * 1e3 / truth.saves(bed, users, begin, end)
+    if not (mails := truth.saves(bed, users, begin, end)):
+        raise BedError(f"no mail came from {process.root}\n{process.log_tail()}")
+    return used * 1e3 / mails

@@ -1,0 +1,337 @@
+"""The record on disk, on a real disk: what was committed is there, whatever happened to the process."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from probe.core.events import (
+    Accepted,
+    Arrived,
+    Cursor,
+    Deferred,
+    Event,
+    Expired,
+    Failed,
+    Instant,
+    Place,
+    Rejected,
+    Reply,
+    Sending,
+    Stage,
+    Unconfirmed,
+)
+from probe.core.state import State, advance
+from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, _event
+
+from .make import PATHS, PROBE, ROOT, accepted, arrived, expired, instant, make_probe, probe_in, sending
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[Ledger]:
+    ledger = await asyncio.to_thread(Ledger, path)
+    try:
+        yield ledger
+    finally:
+        await asyncio.to_thread(ledger.close)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "ledger.sqlite"
+
+
+def with_id(number: int, *events: Event) -> tuple[Event, ...]:
+    return tuple(dataclasses.replace(event, probe=f"{number:016x}") for event in events)
+
+
+def in_writer_thread(ledger: Ledger, statement: str) -> object:
+    return ledger._thread.submit(lambda: ledger._db.execute(statement).fetchone()).result()
+
+
+# -- there and back ------------------------------------------------------------------------------------------------
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+# Anything may stand in a server's words; what the SMTP shell lets through has no lone surrogates.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+INSTANTS = st.builds(Instant, FINITE, FINITE, TEXTS)
+REPLIES = st.builds(Reply, st.integers(200, 599), TEXTS, TEXTS)
+STAGES = st.lists(st.tuples(st.sampled_from(get_args(Stage)), FINITE), max_size=3).map(tuple)
+PLACES = st.builds(Place, TEXTS, TEXTS, st.integers(1, 2**32), st.integers(1, 2**32))
+LATELY = (st.none() | INSTANTS, st.none() | FINITE)
+EVENTS = st.one_of(
+    st.builds(Sending, TEXTS, INSTANTS, TEXTS, INSTANTS, TEXTS, TEXTS),
+    st.builds(Accepted, TEXTS, INSTANTS, REPLIES, TEXTS, STAGES),
+    st.builds(Deferred, TEXTS, INSTANTS, st.sampled_from(get_args(Stage)), REPLIES, STAGES),
+    st.builds(Rejected, TEXTS, INSTANTS, st.sampled_from(get_args(Stage)), REPLIES, STAGES),
+    st.builds(Failed, TEXTS, INSTANTS, st.sampled_from(get_args(Stage)), TEXTS, TEXTS, STAGES),
+    st.builds(Unconfirmed, TEXTS, INSTANTS, INSTANTS, TEXTS, TEXTS, STAGES),
+    st.builds(Arrived, TEXTS, INSTANTS, PLACES, st.just("junk"), st.just("poll"), *LATELY),
+    st.builds(Expired, TEXTS, INSTANTS),
+)
+
+
+@settings(max_examples=30, deadline=None, phases=[Phase.generate])
+@given(st.lists(EVENTS, min_size=1, max_size=8))
+def test_every_event_comes_back_from_the_file_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, events: list[Event]
+) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
+
+    async def write() -> None:
+        async with opened(path) as ledger:
+            await ledger.commit(events, [])
+
+    asyncio.run(write())
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT probe, kind, at, record FROM events ORDER BY seq").fetchall()
+    assert [_event(kind, json.loads(record)) for _, kind, _, record in rows] == events
+    assert [(probe, at) for probe, _, at, _ in rows] == [(event.probe, event.at.wall) for event in events]
+
+
+@pytest.mark.parametrize("state", State)
+async def test_a_probe_in_every_state_is_found_again_after_reopening(path: Path, state: State) -> None:
+    probe = probe_in(state)
+    async with opened(path) as ledger:
+        await ledger.commit(PATHS[state], [probe])
+    async with opened(path) as ledger:
+        assert await ledger.find(PROBE) == probe
+        assert await ledger.counts() == {("r", state): 1}
+        open_states = {State.SENDING, State.EARLY, State.ACCEPTED, State.UNCONFIRMED}
+        assert await ledger.open_probes() == ([probe] if state in open_states else [])
+
+
+async def test_events_of_many_commits_make_one_life(path: Path) -> None:
+    life = (sending(), accepted(), expired(), arrived(2000.0, uid=1), arrived(2001.0, uid=2))
+    async with opened(path) as ledger:
+        probe = None
+        for event in life:
+            probe = advance(probe, event)
+            await ledger.commit([event], [probe])
+            assert await ledger.find(PROBE) == probe
+        assert await ledger.counts() == {("r", State.FOUND): 1}
+        assert await ledger.find("no such probe") is None
+
+
+async def test_open_probes_come_oldest_first_and_interleaved_events_find_their_own(path: Path) -> None:
+    lives = [with_id(number, sending(number), accepted(number + 0.5)) for number in range(5)]
+    async with opened(path) as ledger:
+        await ledger.commit([events[0] for events in lives], [make_probe(*events) for events in lives])
+        await ledger.commit([events[1] for events in reversed(lives)], [])
+        assert await ledger.open_probes() == [make_probe(*events) for events in lives]
+
+
+async def test_cursors_come_back_and_a_newer_one_replaces_the_older(path: Path) -> None:
+    inbox, junk = Cursor("own", "INBOX", 7, 41, instant(1)), Cursor("own", "Spam/Jünk ✓", 2**32 - 1, 0, instant(2))
+    async with opened(path) as ledger:
+        await ledger.commit([], [], [inbox, junk])
+        await ledger.commit([], [], [inbox._replace(uid=42)])
+    async with opened(path) as ledger:
+        found = await ledger.cursors()
+    assert found == {("own", "INBOX"): inbox._replace(uid=42), ("own", junk.folder): junk}
+    assert all(isinstance(cursor.looked, Instant) for cursor in found.values())
+
+
+async def test_counts_are_by_route_and_state(path: Path) -> None:
+    lives = [with_id(number, sending(route=f"r{number % 2}"), accepted()) for number in range(5)]
+    async with opened(path) as ledger:
+        assert await ledger.counts() == {}
+        for events in lives:
+            await ledger.commit(events, [make_probe(*events)])
+        assert await ledger.counts() == {("r0", State.ACCEPTED): 3, ("r1", State.ACCEPTED): 2}
+
+
+# -- durable -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_file_is_in_wal_mode_with_full_synchronisation_and_locked(path: Path) -> None:
+    async with opened(path) as ledger:
+        assert in_writer_thread(ledger, "PRAGMA journal_mode") == ("wal",)
+        assert in_writer_thread(ledger, "PRAGMA synchronous") == (2,)
+        assert in_writer_thread(ledger, "PRAGMA locking_mode") == ("exclusive",)
+        assert in_writer_thread(ledger, "PRAGMA user_version") == (SCHEMA_VERSION,)
+
+
+KILLED = """
+import asyncio, os, signal
+from pathlib import Path
+from probe.ledger import Ledger
+from tests.make import accepted, make_probe, sending
+
+async def main():
+    ledger = Ledger(Path({path!r}))
+    await ledger.commit([sending()], [make_probe(sending())])
+    await ledger.commit([accepted()], [make_probe(sending(), accepted())])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_committed_survives_a_kill(path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLED.format(path=str(path))], cwd=ROOT, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    async with opened(path) as ledger:
+        assert await ledger.open_probes() == [make_probe(sending(), accepted())]
+
+
+async def test_a_commit_is_all_or_nothing(path: Path) -> None:
+    async with opened(path) as ledger:
+        await ledger.commit([sending()], [make_probe(sending())])
+        # NaN becomes NULL, which the table refuses: a row in the middle fails after others went in.
+        broken = dataclasses.replace(arrived(), at=Instant(float("nan"), 0.0, "b"))
+        cursor = Cursor("own", "INBOX", 7, 41, instant(1))
+        with pytest.raises(LedgerError, match="NOT NULL") as raised:
+            await ledger.commit([accepted(), broken], [make_probe(sending(), accepted())], [cursor])
+        assert str(path) in str(raised.value)
+        assert await ledger.find(PROBE) == make_probe(sending())
+        assert await ledger.counts() == {("r", State.SENDING): 1}
+        assert await ledger.cursors() == {}
+        await ledger.commit([accepted()], [make_probe(sending(), accepted())], [cursor])
+        assert await ledger.find(PROBE) == make_probe(sending(), accepted())
+
+
+async def test_a_failing_cursor_takes_the_events_back_with_it(path: Path) -> None:
+    async with opened(path) as ledger:
+        with pytest.raises(LedgerError):
+            await ledger.commit([sending()], [make_probe(sending())], [Cursor("a", object(), 1, 1, instant(1))])  # type: ignore[arg-type]
+        assert await ledger.find(PROBE) is None
+        await ledger.commit([sending()], [make_probe(sending())])
+
+
+async def test_a_full_disk_is_an_error_and_then_nothing_is_lost_that_was_there(path: Path) -> None:
+    async with opened(path) as ledger:
+        await ledger.commit([sending()], [make_probe(sending())])
+        in_writer_thread(ledger, "PRAGMA max_page_count = 1")
+        big = [dataclasses.replace(event, detail="x" * 10_000) for event in PATHS[State.FAILED][1:]]  # type: ignore[call-arg]
+        with pytest.raises(LedgerError, match="full"):
+            await ledger.commit(big, [probe_in(State.FAILED)])
+        assert await ledger.find(PROBE) == make_probe(sending())
+        in_writer_thread(ledger, "PRAGMA max_page_count = 100000")
+        await ledger.commit(big, [probe_in(State.FAILED)])
+
+
+# -- refused -------------------------------------------------------------------------------------------------------
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(LedgerError) as raised:
+        Ledger(path)
+    text = str(raised.value)
+    assert "\n" not in text
+    assert str(path) in text
+    return text
+
+
+SECOND = """
+from pathlib import Path
+from probe.ledger import Ledger, LedgerError
+try:
+    Ledger(Path({path!r}))
+except LedgerError as error:
+    print(error)
+"""
+
+
+async def test_a_second_daemon_is_refused_in_one_line_and_the_first_goes_on(path: Path) -> None:
+    async with opened(path) as ledger:
+        second = [sys.executable, "-c", SECOND.format(path=str(path))]
+        process = await asyncio.create_subprocess_exec(*second, cwd=ROOT, stdout=subprocess.PIPE)
+        said, _ = await process.communicate()
+        assert said.decode().splitlines() == [
+            f"{path}: in use by another mailprobe; stop that one or give this one another state_dir"
+        ]
+        await ledger.commit([sending()], [make_probe(sending())])
+        assert await ledger.find(PROBE) == make_probe(sending())
+
+
+async def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
+    async with opened(path) as ledger:
+        await ledger.commit([sending()], [make_probe(sending())])
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    before = path.read_bytes()
+    text = refusal(path)
+    assert "newer mailprobe" in text
+    assert str(SCHEMA_VERSION + 1) in text
+    assert path.read_bytes() == before
+    with closing(sqlite3.connect(path)) as db:  # nothing holds it
+        db.execute("BEGIN EXCLUSIVE")
+
+
+def cut(whole: bytes) -> bytes:
+    return whole[: len(whole) // 2]
+
+
+def scribble(whole: bytes) -> bytes:
+    return whole[:100] + b"\xff" * (len(whole) - 100)
+
+
+def text_file(_: bytes) -> bytes:
+    return b"Dear reader, this is no database. " * 100
+
+
+@pytest.mark.parametrize("damage", [cut, scribble, text_file])
+async def test_a_damaged_file_is_refused_in_one_line_and_left_alone(
+    path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    async with opened(path) as ledger:
+        for number in range(100):
+            events = with_id(number, sending(), accepted())
+            await ledger.commit(events, [make_probe(*events)])
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    before = path.read_bytes()
+
+    async def use() -> None:
+        async with opened(path) as ledger:
+            await ledger.open_probes()
+            await ledger.counts()
+
+    with pytest.raises(LedgerError) as raised:
+        await use()
+    text = str(raised.value)
+    assert "\n" not in text
+    assert str(path) in text
+    assert "damaged" in text
+    assert "move it away" in text
+    assert path.read_bytes() == before
+
+
+def test_a_path_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    assert "state_dir must be a directory" in refusal(file / "ledger.sqlite")
+    assert "state_dir must be a directory" in refusal(file / "deeper" / "ledger.sqlite")
+    (tmp_path / "ledger.sqlite").mkdir()
+    assert "state_dir must be a directory" in refusal(tmp_path / "ledger.sqlite")
+    assert file.read_text() == "in the way"
+
+
+def test_the_directory_is_made(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "a" / "b" / "ledger.sqlite")
+    ledger.close()
+    assert (tmp_path / "a" / "b" / "ledger.sqlite").is_file()
+
+
+def test_another_programs_database_is_not_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE recipes (name TEXT)")
+        db.commit()
+    refusal(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert [name for (name,) in db.execute("SELECT name FROM sqlite_master")] == ["recipes"]

@@ -1,0 +1,194 @@
+"""The log: lines for a person and for grep, into which nobody can write a second line."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from probe.core.match import Verdict
+from probe.core.outcome import DeadlinePassed, Outcome
+from probe.log import LogSink, configure, line, log
+
+from .make import BUSY, PROBE, accepted, arrived, deferred, expired, failed, make_probe, rejected, sending, unconfirmed
+
+
+@pytest.fixture
+def stderr(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
+    """What was written to standard error so far; the logging configuration is restored afterwards."""
+    root = logging.getLogger()
+    handlers, levels = root.handlers[:], (root.level, log.level)
+    root.handlers[:] = []
+    yield lambda: capfd.readouterr().err
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    log.setLevel(levels[1])
+
+
+def journal() -> dict[str, str]:
+    """What systemd sets when standard error is the journal's (systemd.exec(5)): its device and inode."""
+    status = os.fstat(2)
+    return {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+
+
+# -- line() --------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_is_the_event_and_its_fields_in_order() -> None:
+    assert line("accepted", route="r", code=250, queue_id=None, took=1.23456) == "accepted route=r code=250 took=1.235"
+    assert line("stopped") == "stopped"
+
+
+def test_texts_with_spaces_or_none_at_all_are_quoted() -> None:
+    assert line("x", text="no such user", empty="") == 'x text="no such user" empty=""'
+    assert line("x", text='said "no" twice') == "x text=\"said 'no' twice\""
+
+
+@given(st.text())
+@example("a\nevent=forged")
+@example("a\r\nb")
+@example("\u2028\u2029\x85\x0b\x0c\x1c")
+@example("\x1b[31mred\ud800")
+def test_no_text_makes_a_second_line_or_a_control_character(text: str) -> None:
+    made = line("x", text=text)
+    assert len(made.splitlines()) == 1
+    assert made.isprintable()
+    made.encode()
+
+
+FIELD = re.compile(r' (\w+)=("[^"]*"|[^ "]*)')
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.text(), max_size=4))
+@example({"a": '"', "b": "x y"})
+@example({"a": 'x="1', "b": "2"})
+def test_the_fields_of_a_line_can_be_told_apart_whatever_stands_in_them(fields: dict[str, str]) -> None:
+    made = line("x", **fields)
+    assert FIELD.sub("", made) == "x"
+    assert [name for name, _ in FIELD.findall(made)] == list(fields)
+
+
+# -- where it goes -------------------------------------------------------------------------------------------------
+
+
+def test_in_the_journal_each_line_begins_with_its_priority(stderr: Callable[[], str]) -> None:
+    configure(journal())
+    log.info("one")
+    log.warning("two")
+    log.error("three")
+    log.debug("not shown")
+    logging.getLogger("aiohttp").info("not shown either")
+    logging.getLogger("aiohttp").warning("four")
+    assert stderr().splitlines() == ["<6>one", "<4>two", "<3>three", "<4>four"]
+
+
+def test_in_the_journal_each_line_of_a_traceback_begins_with_its_priority(stderr: Callable[[], str]) -> None:
+    # Each line is an entry of its own there: without a priority, journalctl -p err shows the first and hides the rest.
+    configure(journal())
+    try:
+        raise ValueError("first\n<0>second")
+    except ValueError:
+        log.exception("bug")
+    lines = stderr().splitlines()
+    assert len(lines) > 3
+    assert all(it.startswith("<3>") for it in lines)
+
+
+def test_elsewhere_each_line_begins_with_its_time(stderr: Callable[[], str]) -> None:
+    configure({})
+    log.warning("two")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING two\n", stderr())
+
+
+def test_a_journal_that_is_not_our_standard_error_is_none(stderr: Callable[[], str]) -> None:
+    # systemd.exec(5): "it is generally not sufficient to only check whether $JOURNAL_STREAM is set at all", since
+    # whoever runs us from a session's terminal inherits it.
+    with tempfile.TemporaryFile() as other:
+        status = os.fstat(other.fileno())
+        configure({"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+    log.warning("two")
+    assert not stderr().startswith("<")
+
+
+def test_debug_is_shown_when_asked_for(stderr: Callable[[], str]) -> None:
+    configure(journal(), logging.DEBUG)
+    log.debug("one")
+    assert stderr() == "<7>one\n"
+
+
+# -- the sink ------------------------------------------------------------------------------------------------------
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    found = [(record.levelname, record.getMessage()) for record in caplog.records]
+    caplog.clear()
+    return found
+
+
+def test_each_outcome_is_one_line_at_its_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "mailprobe")
+    sink, about = LogSink(), f"route=r probe={PROBE}"
+    for event, level, text in [
+        (sending(), "DEBUG", f"sending {about}"),
+        (accepted(), "INFO", f"accepted {about} queue_id=X1 code=250"),
+        (deferred(), "WARNING", f"deferred {about} stage=envelope code=451 text=greylisted"),
+        (rejected(), "WARNING", f'rejected {about} stage=data code=550 text="no such user"'),
+        (failed(), "WARNING", f'failed {about} stage=connect reason=refused detail="connection refused"'),
+        (unconfirmed(), "WARNING", f"unconfirmed {about} stage=data reason=lost detail=EOF"),
+        (expired(), "WARNING", f"lost {about}"),
+    ]:
+        sink.observe(Outcome(event, None, make_probe(sending())))
+        assert said(caplog) == [(level, text)]
+
+
+def test_an_arrival_is_told_with_its_latency_when_it_is_measured(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "mailprobe")
+    before, after = (
+        make_probe(sending(), accepted(0.5)),
+        make_probe(sending(), accepted(0.5), arrived(4.5, not_before=4.25)),
+    )
+    seen = arrived(4.5, not_before=4.25)
+    LogSink().observe(Outcome(seen, before, after, Verdict.DELIVERED))
+    LogSink().observe(Outcome(seen, after, after, Verdict.SEEN_BEFORE))
+    LogSink().observe(Outcome(seen, None, None, Verdict.FOREIGN))
+    about = f"route=r probe={PROBE}"
+    assert said(caplog) == [
+        ("INFO", f"delivered {about} latency=4.000 uncertainty=0.250 detection=idle folder=INBOX"),
+        ("DEBUG", f"seen_before {about} detection=idle folder=INBOX"),
+        ("DEBUG", f"foreign probe={PROBE} detection=idle folder=INBOX"),
+    ]
+
+
+def test_a_servers_words_cannot_write_a_line_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "mailprobe")
+    nasty = "sorry\r\n<0>accepted route=r\x1b[2J\ud800"
+    reply = BUSY._replace(text=nasty)
+    sink = LogSink()
+    sink.observe(Outcome(dataclasses.replace(deferred(), reply=reply), None, make_probe(sending())))
+    sink.observe(Outcome(dataclasses.replace(failed(), detail=nasty), None, make_probe(sending())))
+    sink.mailbox_down("own", "timeout", nasty, 2.0)
+    sink.note("own", nasty)
+    sink.committed(0, 0.0, nasty)
+    lines = [text for _, text in said(caplog)]
+    assert len(lines) == 5
+    assert all(text.isprintable() for text in lines)
+
+
+def test_trouble_with_the_disk_is_told_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    sink = LogSink()
+    for error in (None, "full", "full", "full", None, None):
+        sink.committed(1, 0.001, error)
+    assert said(caplog) == [("ERROR", "ledger_unwritable reason=full"), ("WARNING", "ledger_writable_again")]
+
+
+def test_only_a_missed_deadline_is_worth_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    for met in (True, None, False):
+        LogSink().deadline_passed(DeadlinePassed("r", 30.0, met))
+    assert said(caplog) == [("WARNING", "deadline_missed route=r deadline=30.000")]

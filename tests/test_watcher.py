@@ -1,0 +1,1263 @@
+"""The way back in, watched against a scripted mailbox: what is read, what is reported, what is removed, what never is.
+
+Rules: nothing here waits for time to pass but for what is measured in time, and then for fractions of a second; every
+watched mailbox is checked at its end for a command that could have harmed somebody's mail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from probe.clock import now
+from probe.core import asking, schedule
+from probe.core.events import Arrived, Cursor, Instant, Place, elapsed
+from probe.core.message import HEADER, Mail, Recognised, Refused, compose, recognise, worth_reading
+from probe.core.outcome import Sink
+from probe.core.settings import Account, Asking, Secret
+from probe.core.token import Token
+from probe.mail import watcher as module
+from probe.mail.watcher import Watcher
+
+from .fake_imap import CAPABILITIES, FakeImap, Folder, Handler
+
+LIMIT = 5.0  # seconds: whoever waits longer waits for ever
+FASTER = 20_000.0  # how much shorter the pauses between sessions are
+KEY = b"k" * 32
+SENDER, OWN = "probe@example.de", "probe@example.org"
+SENDERS = frozenset({SENDER})
+FOREIGN = b"From: aunt@example.net\r\nSubject: cake\r\n\r\nSunday?\r\n"
+NEVER = Asking(budget=0)
+BARE = CAPABILITIES.replace(b" UIDPLUS", b"")
+DEAF = CAPABILITIES.replace(b" IDLE", b"")
+
+
+def probe_id(number: int) -> str:
+    return f"{number:016x}"
+
+
+def ours(number: int, route: str = "r") -> bytes:
+    """Our mail for probe number so and so, as delivered."""
+    at = 1_700_000_000.0 + number
+    return compose(KEY, Token(probe_id(number), route, at, at), Mail(SENDER, OWN))
+
+
+def token_of(raw: bytes) -> bytes:
+    return re.search(rb"mp1\.\S+", raw)[0]  # type: ignore[index]
+
+
+@dataclass
+class Told(Sink):
+    """Remembers what it was told."""
+
+    ups: int = 0
+    downs: list[tuple[str, float]] = field(default_factory=list)  # (reason, retry)
+    asks: int = 0
+    reasons: list[str] = field(default_factory=list)
+    removals: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def mailbox_up(self, account: str) -> None:
+        self.ups += 1
+
+    def mailbox_down(self, account: str, reason: str, detail: str, retry: float) -> None:
+        self.downs.append((reason, retry))
+
+    def asked(self, account: str) -> None:
+        self.asks += 1
+
+    def unrecognised(self, account: str, reason: str) -> None:
+        self.reasons.append(reason)
+
+    def removed(self, account: str, mails: int) -> None:
+        self.removals.append(mails)
+
+    def note(self, account: str, text: str) -> None:
+        self.notes.append(text)
+
+
+@dataclass
+class Book:
+    """The recorder: takes what is seen, and settles it as soon as it is asked to, or by itself."""
+
+    automatic: bool = True
+    arrivals: list[Arrived] = field(default_factory=list)
+    cursors: list[Cursor] = field(default_factory=list)
+    watcher: Watcher | None = None
+
+    def arrived(self, event: Arrived) -> None:
+        self.arrivals.append(event)
+        if self.automatic:
+            asyncio.get_running_loop().call_soon(self.settle, event.place)
+
+    def read_up_to(self, cursor: Cursor) -> None:
+        self.cursors.append(cursor)
+
+    def settle(self, place: Place) -> None:
+        assert self.watcher
+        self.watcher.settle(place)
+
+    @property
+    def probes(self) -> list[int]:
+        return [int(arrived.probe, 16) for arrived in self.arrivals]
+
+    def places(self, number: int) -> set[Place]:
+        return {arrived.place for arrived in self.arrivals if arrived.probe == probe_id(number)}
+
+    def last(self) -> Arrived:
+        return self.arrivals[-1]
+
+
+@dataclass
+class Scene:
+    fake: FakeImap
+    watcher: Watcher
+    book: Book
+    told: Told
+    task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(self.watcher.run())
+
+    async def up(self, times: int = 1) -> None:
+        await until(lambda: self.told.ups >= times and self.watcher.up)
+
+    async def listening(self, folder: str = "INBOX") -> None:
+        """Until the watcher idles there."""
+
+        def idles() -> bool:
+            return bool(self.fake.inbox(folder).idle_tag)
+
+        await until(idles)
+
+    async def stop(self) -> None:
+        assert self.task
+        async with asyncio.timeout(LIMIT):
+            while not self.task.done():  # that once is enough has a test of its own
+                self.task.cancel()
+                await asyncio.wait([self.task], timeout=0.2)
+
+    def count(self, part: bytes) -> int:
+        return sum(part in line for line in self.fake.lines)
+
+    def commands(self) -> list[bytes]:
+        return [line.partition(b" ")[2] for line in self.fake.lines]
+
+    def left(self, folder: str = "INBOX") -> list[int]:
+        return sorted(self.fake.folders[folder].mails)
+
+
+async def until(condition: Callable[[], object], seconds: float = LIMIT) -> None:
+    """Until it holds."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.001)
+
+
+async def turns(number: int = 50) -> None:
+    """Let whatever is ready happen: for what must *not* happen."""
+    for _ in range(number):
+        await asyncio.sleep(0.0002)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions follow one another at once; the pauses that would have been are 20,000 times those in Told.downs."""
+
+    def backoff(rng: random.Random, first: float, longest: float) -> Iterator[float]:
+        return (delay / FASTER for delay in schedule.backoff(rng, first, longest))
+
+    monkeypatch.setattr(module, "backoff", backoff)
+
+
+def account(fake: FakeImap, **more: object) -> Account:
+    return Account("own", OWN, "me", Secret("hunter2"), imap=fake.server(), **{"asking": NEVER, **more})  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def watching(
+    fake: FakeImap,
+    *,
+    settled: bool = True,
+    cursors: Iterable[Cursor] = (),
+    backlog_since: float | None = None,
+    timeout: float = LIMIT,
+    wait: bool = True,
+    recognise_with: Callable[[bytes], Recognised | Refused | None] | None = None,
+    **more: object,
+) -> AsyncIterator[Scene]:
+    """A watcher at work on this mailbox, up, and a look at its commands when it has ended."""
+    told, book = Told(), Book(settled)
+    watcher = Watcher(
+        account(fake, **more),
+        book,
+        told,
+        now,
+        random.Random(1),
+        recognise=recognise_with or (lambda raw: recognise(KEY, raw, SENDERS)),
+        worth_reading=lambda head: worth_reading(head, SENDERS),
+        cursors=cursors,
+        backlog_since=backlog_since,
+        timeout=timeout,
+    )
+    book.watcher = watcher
+    scene = Scene(fake, watcher, book, told)
+    scene.start()
+    try:
+        async with asyncio.timeout(4 * LIMIT):
+            if wait:
+                await scene.up()
+                await scene.listening() if b"IDLE" in fake.capabilities else None
+            yield scene
+    finally:
+        assert scene.task
+        crashed = scene.task.done()
+        await scene.stop()
+    assert not crashed, "run() has ended by itself"
+    nothing_harmful(fake)
+
+
+@contextlib.asynccontextmanager
+async def unreachable(fake: FakeImap) -> AsyncIterator[Scene]:
+    """A watcher that knocks at a port where nobody listens."""
+    port, fake.port = fake.port, 1
+    try:
+        async with watching(fake, wait=False) as scene:
+            yield scene
+    finally:
+        fake.port = port
+
+
+def nothing_harmful(fake: FakeImap) -> None:
+    for line in fake.lines:
+        command = line.partition(b" ")[2].upper()
+        assert not command.startswith((b"CLOSE", b"EXPUNGE", b"STORE", b"UID MOVE", b"MOVE", b"UID COPY", b"DELETE"))
+        if command.startswith(b"UID STORE"):
+            assert re.fullmatch(rb"UID STORE [\d,:]+ \+FLAGS\.SILENT \(\\(DELETED|SEEN)\)", command)
+        if command.startswith(b"UID EXPUNGE"):
+            assert re.fullmatch(rb"UID EXPUNGE [\d,:]+", command)
+        if b"BODY" in command:
+            assert b"BODY.PEEK" in command
+
+
+def touched(fake: FakeImap) -> list[bytes]:
+    return [line for line in fake.lines if b"STORE" in line or b"EXPUNGE" in line]
+
+
+def cursor(uid: int, ago: float = 60.0, folder: str = "INBOX", uidvalidity: int = 1) -> Cursor:
+    return Cursor("own", folder, uidvalidity, uid, now().shifted(-ago))
+
+
+def once(wanted: bytes, do: Callable[[FakeImap], object], after: int = 0) -> tuple[Handler, list[FakeImap]]:
+    """A handler that at the first command of this kind (after so many) does something and answers nothing.
+
+    The list is for the fake, which is not there yet.
+    """
+    fakes: list[FakeImap] = []
+    seen = [0]
+
+    async def handler(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+        if not (command + b" " + args).upper().startswith(wanted):
+            return False
+        seen[0] += 1
+        if seen[0] != after + 1:
+            return False
+        fake = fakes[0]
+        fake.sessions.sort(key=lambda session: session.writer is writer)  # "the last session" is the one that speaks
+        do(fake)
+        return True
+
+    return handler, fakes
+
+
+def refusing(wanted: bytes, answer: bytes = b"NO [NOPERM] not you") -> Handler:
+    async def handler(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+        if (command + b" " + args).upper().startswith(wanted):
+            writer.write(tag + b" " + answer + b"\r\n")
+            return True
+        return False
+
+    return handler
+
+
+# ---------------------------------------------------------------- the first look
+
+
+async def test_a_first_start_with_nothing_expected_reads_nobody_s_mail() -> None:
+    async with FakeImap() as fake:
+        fake.append_all([FOREIGN] * 3)
+        fake.append(ours(1))
+        async with watching(fake) as scene:
+            await turns()
+            assert not scene.count(b"FETCH")
+            assert not scene.count(b"SEARCH")
+            assert not touched(fake)
+            assert {(made.folder, made.uid) for made in scene.book.cursors} == {("INBOX", 4), ("Junk", 0)}
+        assert scene.left() == [1, 2, 3, 4]
+        assert scene.book.arrivals == []
+
+
+async def test_a_first_start_with_an_open_probe_looks_for_it_by_date() -> None:
+    async with FakeImap() as fake:
+        fake.append(ours(1), stored=now().wall - 40 * 86400)
+        fake.append(FOREIGN)
+        fake.append(ours(2))
+        async with watching(fake, backlog_since=now().wall - 3600) as scene:
+            await until(lambda: scene.left() == [1, 2])
+        assert scene.book.probes == [2]
+        assert scene.book.last().detection == "catch-up"
+        assert scene.book.last().not_before is None
+
+
+async def test_a_mail_that_came_before_the_first_session_could_begin_is_reported() -> None:
+    """The daemon starts while the mailbox is down; probes go out, and they arrive."""
+    async with FakeImap(greeting=b"* BYE not yet\r\n") as fake, watching(fake, wait=False) as scene:
+        await until(lambda: scene.told.downs)
+        scene.watcher.expect(probe_id(1), "r", now())
+        fake.append(ours(1))
+        fake.greeting = b"* OK ready\r\n"
+        await scene.up()
+        await scene.listening()
+        await turns()
+        assert scene.book.probes == [1]
+
+
+async def test_a_mail_in_a_junk_folder_that_is_new_is_reported() -> None:
+    """Servers make the folder when the first junk mail comes; it holds that very mail."""
+    async with FakeImap() as fake:
+        junk = fake.folders.pop("Junk")
+        async with watching(fake) as scene:
+            scene.watcher.expect(probe_id(1), "r", now())
+            fake.folders["Junk"] = junk
+            fake.append(ours(1), "Junk")
+            fake.close()
+            await scene.up(2)
+            await scene.listening("Junk")
+            await turns()
+            assert scene.book.probes == [1]
+
+
+async def test_a_server_without_uidnext_is_read_to_its_newest_mail() -> None:
+    async with FakeImap() as fake:
+        fake.uidnext = False
+        fake.append_all([FOREIGN, ours(1)])
+        async with watching(fake) as scene:
+            fake.append(ours(2))
+            await until(lambda: scene.left() == [1, 2])
+            assert scene.book.probes == [2]
+            assert scene.book.cursors[0].uid == 2 or scene.book.cursors[1].uid == 2
+
+
+async def test_without_uidnext_a_mail_that_comes_during_the_first_look_is_not_passed_over() -> None:
+    came: list[int] = []
+
+    async def handler(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+        if args.startswith(b"FETCH *") and not came:
+            came.append(fake.append(ours(1)))
+            fake.inbox().news()
+        return False
+
+    async with FakeImap(handler) as fake:
+        fake.uidnext = False
+        fake.append(FOREIGN)
+        async with watching(fake) as scene:
+            await turns()
+            assert came
+            assert scene.book.probes == [1]
+
+
+# ---------------------------------------------------------------- catching up
+
+
+async def test_what_came_while_away_is_reported_with_the_cursor_s_look_as_its_earliest_moment() -> None:
+    async with FakeImap() as fake:
+        fake.append_all([FOREIGN, FOREIGN, ours(1), FOREIGN, ours(2)], stored=now().wall - 30)
+        before = cursor(2)
+        async with watching(fake, cursors=[before]) as scene:
+            await until(lambda: scene.left() == [1, 2, 4])
+        assert scene.book.probes == [1, 2]
+        for arrived in scene.book.arrivals:
+            assert arrived.detection == "catch-up"
+            assert arrived.placement == "inbox"
+            assert arrived.not_before == before.looked
+            assert 0 <= elapsed(arrived.at, now()) < LIMIT
+            assert arrived.stored is not None
+            assert abs(arrived.stored - (now().wall - 30)) < LIMIT + 1
+        assert scene.count(b"FETCH 3:*") == 1
+
+
+async def test_nothing_new_since_the_cursor_means_nothing_is_fetched() -> None:
+    async with FakeImap() as fake:
+        fake.append_all([FOREIGN, ours(1)])
+        async with watching(fake, cursors=[cursor(2)]) as scene:
+            await turns()
+        assert not scene.count(b"FETCH")
+        assert scene.book.arrivals == []
+
+
+async def test_many_mails_since_the_cursor_are_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 10)
+    async with FakeImap() as fake:
+        fake.append_all([ours(100)] * 5 + [FOREIGN] * 30 + [ours(number) for number in range(30)])
+        async with watching(fake, cursors=[cursor(5)]) as scene:
+            await until(lambda: len(scene.left()) == 35)
+        assert sorted(scene.book.probes) == list(range(30))
+        assert scene.count(b"SEARCH") == 1
+        assert all(len(line.split(b" ")[3].split(b",")) <= 10 for line in fake.lines if b"UID FETCH" in line)
+
+
+async def test_the_cursor_never_passes_a_mail_that_is_not_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CURSOR_EVERY", 0.0)
+    async with FakeImap() as fake, watching(fake, settled=False) as scene:
+        fake.append(FOREIGN)
+        fake.append(ours(1))
+        fake.append(FOREIGN)
+        fake.append(ours(2))
+        await until(lambda: len(scene.book.arrivals) == 2)
+        await scene.listening()
+        first, second = (arrived.place for arrived in scene.book.arrivals)
+        scene.book.settle(second)
+        await until(lambda: scene.left() == [1, 2, 3])
+        await scene.listening()
+        assert {made.uid for made in scene.book.cursors if made.folder == "INBOX"} <= {0, 1}
+        assert scene.watcher.cursors["INBOX"].uid == 1
+        scene.book.settle(first)
+        await until(lambda: scene.left() == [1, 3])
+        fake.append(FOREIGN)
+        await until(lambda: scene.book.cursors[-1].uid == 5)
+
+
+async def test_a_cursor_before_an_unsettled_mail_does_not_claim_a_look_after_that_mail_came() -> None:
+    """Cursor: `looked` is the last moment at which the folder was known to hold nothing newer than its UID."""
+    async with FakeImap() as fake:
+        fake.append(ours(1))
+        before = cursor(0)
+        async with watching(fake, settled=False, cursors=[before]) as scene:
+            await until(lambda: scene.watcher.cursors["INBOX"] is not before)
+            made = scene.watcher.cursors["INBOX"]
+            assert made.uid == 0
+            assert made.looked == before.looked
+
+
+async def test_a_restart_reports_again_what_was_recorded_but_not_removed_and_then_removes_it() -> None:
+    async with FakeImap() as fake:
+        fake.append(FOREIGN)
+        async with watching(fake, settled=False, cursors=[cursor(1)]) as first:
+            fake.append(ours(1))
+            await until(lambda: first.book.arrivals)
+            await first.listening()
+            left_off = first.watcher.cursors["INBOX"]
+        assert first.left() == [1, 2]
+        async with watching(fake, cursors=[left_off]) as second:
+            await until(lambda: second.left() == [1])
+        assert second.book.places(1) == first.book.places(1) == {Place("own", "INBOX", 1, 2)}
+
+
+async def test_a_restart_between_store_and_expunge_ends_with_the_mail_removed() -> None:
+    handler, fakes = once(b"UID EXPUNGE", lambda fake: fake.reset())
+    async with FakeImap(handler) as fake:
+        fakes.append(fake)
+        fake.append(FOREIGN)
+        async with watching(fake, cursors=[cursor(1)]) as scene:
+            fake.append(ours(1))
+            await until(lambda: scene.left() == [1])
+        assert scene.book.places(1) == {Place("own", "INBOX", 1, 2)}
+
+
+# ---------------------------------------------------------------- UIDVALIDITY
+
+
+async def test_another_uidvalidity_than_the_cursor_s_means_a_search_by_date_and_no_removal_by_old_uids() -> None:
+    async with FakeImap() as fake:
+        fake.append(ours(9), stored=now().wall - 40 * 86400)
+        fake.append_all([FOREIGN, ours(1)])
+        fake.folders["INBOX"].uidvalidity = 2
+        async with watching(fake, settled=False, cursors=[cursor(50, uidvalidity=1)]) as scene:
+            for uid in (1, 2, 3, 50):
+                scene.watcher.settle(Place("own", "INBOX", 1, uid))
+            fake.append(FOREIGN)
+            await until(lambda: scene.count(b"FETCH 4:*"))
+            await scene.listening()
+            assert scene.count(b"SEARCH SINCE") == 1
+            assert not scene.count(b"50")
+            assert scene.book.places(1) == {Place("own", "INBOX", 2, 3)}
+            assert scene.book.probes == [1]
+            assert not touched(fake)
+            scene.book.settle(Place("own", "INBOX", 2, 3))
+            await until(lambda: scene.left() == [1, 2, 4])
+
+
+async def test_a_uidvalidity_that_changes_in_mid_session_ends_it_and_nothing_is_removed() -> None:
+    async with FakeImap() as fake, watching(fake, settled=False) as scene:
+        uid = fake.append(ours(1))
+        await until(lambda: scene.book.arrivals)
+        await scene.listening()
+        box = fake.folders["INBOX"]
+        box.uidvalidity, box.mails = 2, {}
+        box.uidnext = 1
+        assert fake.append(FOREIGN) == uid
+        scene.book.settle(scene.book.last().place)
+        fake.inbox().send(b"* OK [UIDVALIDITY 2] changed")
+        await scene.up(2)
+        await scene.listening()
+        scene.book.settle(scene.book.last().place)
+        await turns()
+        assert scene.told.downs[0][0] == "protocol_error"
+        assert scene.left() == [uid]
+        assert box.mails[uid].flags == set()
+        assert scene.watcher.cursors["INBOX"].uidvalidity == 2
+
+
+# ---------------------------------------------------------------- listening and asking
+
+
+async def test_a_pushed_mail_is_stamped_by_its_first_byte() -> None:
+    async with FakeImap() as fake, watching(fake) as scene:
+        began = now()
+        inbox = fake.inbox()
+        folder = fake.folders["INBOX"]
+        fake.tellers = frozenset()
+        fake.idle_lag = None
+        fake.append(ours(1))
+        inbox.view = list(folder.mails)
+        inbox.writer.write(b"* 1 EX")
+        await turns()
+        middle = now()
+        inbox.writer.write(b"ISTS\r\n")
+        await until(lambda: scene.book.arrivals)
+        arrived = scene.book.last()
+        assert arrived.detection == "idle"
+        assert began.boot <= arrived.at.boot < middle.boot - 0.005
+        assert arrived.not_before is not None
+        assert arrived.not_before.boot <= began.boot
+        assert scene.told.asks == 0
+
+
+def silent_idle(fake: FakeImap) -> None:
+    """Only a NOOP tells."""
+    fake.idle_lag, fake.tellers = None, frozenset({b"NOOP"})
+
+
+def noops(fake: FakeImap, since: Instant) -> list[float]:
+    """When NOOPs came to INBOX's session."""
+    pairs = zip(fake.lines, fake.stamps, strict=True)
+    return [elapsed(since, at) for line, at in pairs if line.endswith(b" NOOP") and elapsed(since, at) >= 0]
+
+
+async def test_a_mail_that_idle_keeps_to_itself_is_seen_by_asking() -> None:
+    async with FakeImap() as fake, watching(fake, asking=Asking(0.02, 60)) as scene:
+        silent_idle(fake)
+        since = now()
+        scene.watcher.expect(probe_id(1), "r", since)
+        await fake.received(b" NOOP", 3)
+        came = now()
+        fake.append(ours(1))
+        await until(lambda: scene.book.arrivals)
+        arrived = scene.book.last()
+        assert arrived.detection == "poll"
+        assert arrived.not_before is not None
+        assert arrived.not_before.boot <= came.boot <= arrived.at.boot
+        assert arrived.at.boot - arrived.not_before.boot < 0.3
+        await until(lambda: scene.left() == [])
+        await scene.listening()
+        asks = scene.count(b" NOOP")
+        await asyncio.sleep(0.1)
+        assert scene.count(b" NOOP") == asks == scene.told.asks
+
+
+async def test_asking_keeps_its_floor_and_its_budget_and_ends_in_plain_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_UNTIL", 0.6)
+    plan = Asking(0.03, 8)
+    async with FakeImap() as fake, watching(fake, asking=plan) as scene:
+        silent_idle(fake)
+        since = now()
+        scene.watcher.expect(probe_id(1), "r", since)
+        await until(lambda: not scene.watcher._folders["INBOX"].expected)
+        await scene.listening()
+        await asyncio.sleep(0.2)
+        asked = noops(fake, since)
+        assert 4 <= len(asked) <= plan.budget
+        assert asked[0] < 0.1
+        assert all(later - earlier > 0.8 * plan.floor for earlier, later in itertools.pairwise(asked))
+        assert fake.inbox().idle_tag
+        assert len(noops(fake, since)) == len(asked)
+
+
+async def test_many_expected_probes_share_their_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_UNTIL", 0.5)
+    plan = Asking(0.05, 20)
+    async with FakeImap() as fake, watching(fake, asking=plan) as scene:
+        silent_idle(fake)
+        since = now()
+        for number in range(200):
+            scene.watcher.expect(probe_id(number), f"r{number % 7}", since.shifted(number / 1000))
+        await until(lambda: not scene.watcher._folders["INBOX"].expected)
+        asked = noops(fake, since)
+        assert len(asked) <= 1 + asked[-1] / plan.floor * 1.2
+
+
+async def test_a_probe_that_was_seen_before_it_was_expected_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A near server delivers before its 250 is read: an EARLY arrival. Asking for it is in vain."""
+    monkeypatch.setattr(asking, "_UNTIL", 0.4)
+    async with FakeImap() as fake, watching(fake, asking=Asking(0.02, 10)) as scene:
+        fake.append(ours(1))
+        await until(lambda: scene.book.arrivals)
+        scene.watcher.expect(probe_id(1), "r", now())
+        await turns(200)
+        assert scene.told.asks == 0
+
+
+async def arrive(scene: Scene, number: int, *, asked: bool | None = None) -> None:
+    """A probe is expected, comes while the watcher idles, and goes."""
+    before = scene.count(b" NOOP")
+    scene.watcher.expect(probe_id(number), "r", now())
+    if asked:
+        await scene.fake.received(b" NOOP", before + 1)
+    await turns(5)
+    await scene.listening()
+    scene.fake.append(ours(number))
+    await until(lambda: number in scene.book.probes)
+    await until(lambda: not scene.left())
+    await scene.listening()
+
+
+async def test_a_server_whose_idle_is_quick_is_soon_not_asked_any_more() -> None:
+    async with FakeImap() as fake, watching(fake, asking=Asking(0.1, 60)) as scene:
+        for number in range(5):
+            await arrive(scene, number, asked=True)
+        asks = scene.count(b" NOOP")
+        for number in range(5, 19):
+            await arrive(scene, number)
+        assert {arrived.detection for arrived in scene.book.arrivals} == {"idle"}
+        assert scene.count(b" NOOP") == asks
+        await arrive(scene, 19, asked=True)  # every 20th: the server may have changed
+        assert scene.count(b" NOOP") > asks
+
+
+async def test_a_server_that_tells_only_when_idle_is_ended_is_not_taken_for_a_quick_one() -> None:
+    """Ending IDLE is what told: that was asking. Otherwise asking stops, and mails are seen when IDLE's time is up."""
+    async with FakeImap() as fake, watching(fake, asking=Asking(0.02, 60)) as scene:
+        fake.idle_lag = None
+        for number in range(6):
+            await arrive(scene, number, asked=True)
+        asks = scene.count(b" NOOP")
+        scene.watcher.expect(probe_id(6), "r", now())
+        await turns()
+        assert scene.count(b" NOOP") > asks
+        assert "idle" not in {arrived.detection for arrived in scene.book.arrivals}
+
+
+async def test_a_mail_that_another_command_s_answer_tells_of_is_not_said_to_be_told_by_idle() -> None:
+    async with FakeImap() as fake, watching(fake, settled=False) as scene:
+        fake.append(ours(1))
+        await until(lambda: scene.book.arrivals)
+        await scene.listening()
+        fake.idle_lag = None
+
+        async def handler(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+            if args.startswith(b"STORE") and len(scene.book.arrivals) == 1 and 2 not in fake.folders["INBOX"].mails:
+                fake.append(ours(2))
+            return False
+
+        fake.handler = handler
+        scene.book.settle(scene.book.last().place)
+        await until(lambda: len(scene.book.arrivals) == 2)
+        assert scene.book.last().detection == "poll"
+
+
+async def test_a_server_that_ends_every_idle_at_once_is_not_asked_in_a_loop() -> None:
+    async def handler(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+        if command == b"IDLE":
+            writer.write(b"+ idling\r\n" + tag + b" OK that was it\r\n")
+        return command == b"IDLE"
+
+    async with FakeImap(handler) as fake, watching(fake, wait=False, asking=Asking(0.05, 60)) as scene:
+        await scene.up()
+        before = scene.count(b" NOOP") + scene.count(b" IDLE")
+        await asyncio.sleep(0.3)
+        assert scene.count(b" NOOP") + scene.count(b" IDLE") - before <= 2 * 2 * (0.3 / 0.05 + 2)
+
+
+async def test_a_server_without_idle_is_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_POLL", 0.03)
+    async with FakeImap(capabilities=DEAF) as fake, watching(fake) as scene:
+        began = now()
+        fake.append(ours(1))
+        await until(lambda: scene.left() == [])
+        await asyncio.sleep(0.15)
+        assert scene.book.last().detection == "poll"
+        assert not scene.count(b"IDLE")
+        asked = noops(fake, began)
+        assert 2 * 3 <= len(asked) <= 2 * (1 + elapsed(began, now()) / 0.03)
+
+
+async def test_a_server_without_idle_is_asked_for_an_expected_probe() -> None:
+    async with FakeImap(capabilities=DEAF) as fake, watching(fake, asking=Asking(0.02, 60)) as scene:
+        scene.watcher.expect(probe_id(1), "r", now())
+        await fake.received(b" NOOP", 2)
+        fake.append(ours(1))
+        await until(lambda: scene.left() == [])
+        assert scene.book.last().detection == "poll"
+
+
+# ---------------------------------------------------------------- what is never touched
+
+
+async def test_without_uidplus_a_mail_is_marked_as_read_and_never_deleted() -> None:
+    async with FakeImap(capabilities=BARE) as fake, watching(fake) as scene:
+        fake.append_all([FOREIGN, ours(1)])
+        await until(lambda: scene.told.removals)
+        mails = fake.folders["INBOX"].mails
+        assert {uid: mail.flags for uid, mail in mails.items()} == {1: set(), 2: {b"\\Seen"}}
+        assert not scene.count(b"Deleted")
+        assert not scene.count(b"EXPUNGE")
+        fake.append(FOREIGN)
+        await until(lambda: scene.watcher.cursors["INBOX"].uid == 3)
+
+
+async def test_imap4rev2_knows_uid_expunge_without_naming_uidplus() -> None:
+    """RFC 9051 appendix E: UIDPLUS is part of it; Connection.expunge knows."""
+    async with (
+        FakeImap(capabilities=BARE.replace(b"IMAP4rev1", b"IMAP4rev1 IMAP4rev2")) as fake,
+        watching(fake) as scene,
+    ):
+        fake.append_all([FOREIGN, ours(1)])
+        await until(lambda: scene.told.removals)
+        assert scene.left() == [1]
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, BARE])
+async def test_mails_to_be_kept_are_reported_once_and_never_touched(capabilities: bytes) -> None:
+    async with FakeImap(capabilities=capabilities) as fake, watching(fake, keep_mails=True) as scene:
+        fake.append_all([FOREIGN, ours(1), ours(2)])
+        await until(lambda: len(scene.book.arrivals) == 2)
+        fake.append(FOREIGN)
+        await until(lambda: scene.watcher.cursors["INBOX"].uid == 4)
+        fake.close()
+        await scene.up(2)
+        await turns()
+        assert not touched(fake)
+        assert len(scene.left()) == 4
+        assert scene.book.probes == [1, 2]
+
+
+def stripped(raw: bytes, subject: bytes = b"Subject: (no subject)") -> bytes:
+    """As by a gateway that drops unknown fields and rewrites the subject: the token stands in the body alone."""
+    head, gap, body = raw.partition(b"\r\n\r\n")
+    head = re.sub(rb"(?m)^%s: .*\r\n" % HEADER.encode(), b"", head)
+    return re.sub(rb"(?m)^Subject: .*$", subject, head.replace(b"\r\n", b"\n")).replace(b"\n", b"\r\n") + gap + body
+
+
+async def test_a_token_in_the_body_alone_is_found_by_reading_on_and_the_mail_is_left() -> None:
+    mail = stripped(ours(1))
+    assert recognise(KEY, mail.partition(b"\r\n\r\n")[0], SENDERS) is None
+    async with FakeImap() as fake, watching(fake) as scene:
+        fake.append_all([FOREIGN, mail, FOREIGN])
+        await until(lambda: scene.book.arrivals)
+        await scene.listening()
+        assert scene.book.places(1) == {Place("own", "INBOX", 1, 2)}
+        assert [line.split(b" ")[3] for line in fake.lines if b"BODY.PEEK[]" in line] == [b"2"]
+        assert not touched(fake)
+        await until(lambda: scene.told.reasons == [])
+
+
+async def test_a_token_in_the_subject_alone_is_found_and_the_mail_is_removed() -> None:
+    raw = ours(1)
+    head, gap, body = raw.partition(b"\r\n\r\n")
+    mail = re.sub(rb"\r\n%s: [^\r]*" % HEADER.encode(), b"", head) + gap + body
+    async with FakeImap() as fake, watching(fake) as scene:
+        fake.append_all([FOREIGN, mail])
+        await until(lambda: scene.left() == [1])
+        assert not scene.count(b"BODY.PEEK[]")
+
+
+REPLY = (
+    b"From: aunt@example.net\r\nIn-Reply-To: <x@example.de>\r\n"
+    b"Subject: Re: mailprobe test mail %b\r\n\r\n> %b\r\nWhat?\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("mail", "reason"),
+    [
+        (FOREIGN, None),
+        (REPLY.replace(b"%b", token_of(ours(1))), "reply"),
+        (REPLY.replace(b"%b", token_of(ours(1))).replace(b"aunt@example.net", SENDER.encode()), "reply"),
+        (
+            stripped(ours(1), b"Subject: Fwd: " + token_of(ours(1))).replace(SENDER.encode(), b"aunt@x.net"),
+            "foreign_sender",
+        ),
+        (ours(1).replace(token_of(ours(1))[-22:], b"A" * 22), "forged"),
+        (b"", None),
+        (b"\xff\x00\r\n\r\n" + b"\x80" * 100, None),
+        (b"From: " + SENDER.encode() + b"\r\nSubject: hello\r\n\r\nby hand\r\n", None),
+    ],
+    ids=["foreign", "reply", "reply by us", "forward", "forged", "empty", "binary", "by hand"],
+)
+async def test_a_mail_that_is_no_probe_is_told_of_once_with_its_reason_and_left(
+    mail: bytes, reason: str | None
+) -> None:
+    async with FakeImap() as fake, watching(fake) as scene:
+        fake.append_all([mail, ours(2)])
+        await until(lambda: scene.left() == [1])
+        assert scene.told.reasons == ([reason] if reason else [])
+        assert scene.book.probes == [2]
+        assert fake.folders["INBOX"].mails[1].flags == set()
+        fake.close()
+        await scene.up(2)
+        await turns()
+        assert len(scene.told.reasons) == (reason is not None)
+
+
+async def test_a_copy_of_our_mail_from_somebody_else_is_reported_and_left() -> None:
+    copy = ours(1).replace(b"From: " + SENDER.encode(), b"From: aunt@example.net")
+    async with FakeImap() as fake, watching(fake) as scene:
+        fake.append_all([copy, ours(2)])
+        await until(lambda: scene.left() == [1])
+        assert sorted(scene.book.probes) == [1, 2]
+        assert fake.folders["INBOX"].mails[1].flags == set()
+
+
+async def test_bodies_of_foreign_mails_are_never_fetched() -> None:
+    async with FakeImap() as fake:
+        fake.append_all([FOREIGN, REPLY.replace(b"%b", token_of(ours(1)))] * 3)
+        async with watching(fake, cursors=[cursor(0)]) as scene:
+            fake.append_all([FOREIGN] * 5)
+            await until(lambda: scene.watcher.cursors["INBOX"].uid == 11)
+            assert not scene.count(b"BODY.PEEK[]")
+            assert scene.count(b"BODY.PEEK[HEADER]") == 2
+
+
+# ---------------------------------------------------------------- removing
+
+
+async def test_removal_waits_for_settling_and_is_done_in_one_batch() -> None:
+    async with FakeImap() as fake, watching(fake, settled=False) as scene:
+        fake.append_all([FOREIGN, *map(ours, range(10)), FOREIGN])
+        await until(lambda: len(scene.book.arrivals) == 10)
+        await scene.listening()
+        await turns()
+        assert not touched(fake)
+        for arrived in scene.book.arrivals[:7]:
+            scene.book.settle(arrived.place)
+        await until(lambda: scene.told.removals == [7])
+        assert [line.partition(b" ")[2] for line in touched(fake)] == [
+            b"UID STORE 2:8 +FLAGS.SILENT (\\Deleted)",
+            b"UID EXPUNGE 2:8",
+        ]
+        assert scene.left() == [1, 9, 10, 11, 12]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"account": "other"}, {"folder": "Junk"}, {"folder": "Nowhere"}, {"uidvalidity": 2}, {"uid": 1}, {"uid": 99}],
+    ids=str,
+)
+async def test_settling_any_other_place_does_nothing(change: dict[str, object]) -> None:
+    async with FakeImap() as fake, watching(fake, settled=False) as scene:
+        fake.append_all([FOREIGN, ours(1)])
+        await until(lambda: scene.book.arrivals)
+        await scene.listening()
+        scene.book.settle(scene.book.last().place._replace(**change))  # type: ignore[arg-type]
+        await turns()
+        assert not touched(fake)
+        assert scene.left() == [1, 2]
+
+
+@pytest.mark.parametrize("command", [b"STORE", b"EXPUNGE"])
+async def test_what_is_settled_while_others_are_being_removed_is_removed_too(command: bytes) -> None:
+    """A commit's outcomes are settled in one go, but the next commit may come while STORE is on its way."""
+    async with FakeImap() as fake, watching(fake, settled=False) as scene:
+        fake.append_all([ours(1), ours(2)])
+        await until(lambda: len(scene.book.arrivals) == 2)
+        await scene.listening()
+        first, second = (arrived.place for arrived in scene.book.arrivals)
+
+        async def handler(tag: bytes, name: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+            if args.startswith(command):
+                scene.book.settle(second)
+            return False
+
+        fake.handler = handler
+        scene.book.settle(first)
+        await until(lambda: scene.told.removals)
+        await turns(200)
+        assert scene.left() == []
+
+
+async def test_settling_twice_and_what_is_gone_already_does_no_harm() -> None:
+    async with FakeImap() as fake, watching(fake, settled=False) as scene:
+        fake.append_all([ours(1), FOREIGN, ours(2)])
+        await until(lambda: len(scene.book.arrivals) == 2)
+        await scene.listening()
+        fake.remove(1)
+        for arrived in scene.book.arrivals * 2:
+            scene.book.settle(arrived.place)
+        await until(lambda: scene.left() == [2])
+        for arrived in scene.book.arrivals:
+            scene.book.settle(arrived.place)
+        await turns()
+        assert scene.told.downs == []
+        fake.append(FOREIGN)
+        await until(lambda: scene.watcher.cursors["INBOX"].uid == 4)
+
+
+@pytest.mark.parametrize("command", [b"UID STORE", b"UID EXPUNGE"])
+async def test_a_mailbox_that_refuses_removal_is_still_watched(command: bytes) -> None:
+    """Read-only by an ACL, or over quota: the measurement does not depend on it, and logging in again is no mend."""
+    async with FakeImap(refusing(command)) as fake, watching(fake) as scene:
+        for number in range(3):
+            fake.append(ours(number))
+            await until(lambda number=number: number in scene.book.probes)
+            await turns(100)
+        assert scene.told.downs == []
+        assert set(scene.book.probes) == {0, 1, 2}
+
+
+# ---------------------------------------------------------------- Junk
+
+
+async def test_a_probe_in_junk_is_told_as_such_and_the_route_s_next_one_is_asked_for_there() -> None:
+    async with FakeImap() as fake, watching(fake, asking=Asking(0.02, 60)) as scene:
+        await scene.listening("Junk")
+        fake.append(ours(1), "Junk")
+        await until(lambda: scene.left("Junk") == [])
+        assert scene.book.last().placement == "junk"
+        assert scene.book.last().place == Place("own", "Junk", 1, 1)
+
+        async def handler(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+            if command == b"NOOP":
+                asked.append("Junk" if writer is fake.inbox("Junk").writer else "INBOX")
+            return False
+
+        asked: list[str] = []
+        fake.handler = handler
+        silent_idle(fake)
+        scene.watcher.expect(probe_id(2), "r", now())
+        scene.watcher.expect(probe_id(3), "another", now())
+        await until(lambda: asked.count("Junk") >= 2 and asked.count("INBOX") >= 2)
+        fake.append(ours(2), "Junk")
+        fake.append(ours(3, "another"))
+        await until(lambda: len(scene.book.arrivals) == 3)
+        assert [arrived.detection for arrived in scene.book.arrivals] == ["idle", "poll", "poll"]
+        await until(lambda: scene.left("Junk") == [] and scene.left() == [])
+        asked.clear()
+        scene.watcher.expect(probe_id(4), "r", now())
+        await until(lambda: len(asked) >= 2)
+        assert set(asked) == {"Junk"}
+        fake.idle_lag = 0.0
+        fake.append(ours(4))
+        await until(lambda: scene.left() == [])
+        await turns()
+        asked.clear()
+        scene.watcher.expect(probe_id(5), "r", now())
+        await until(lambda: len(asked) >= 2)
+        assert set(asked) == {"INBOX"}
+
+
+async def test_a_wanted_folder_that_is_missing_is_noted_and_inbox_never_is() -> None:
+    async with FakeImap() as fake:
+        fake.folders["Müll"] = Folder()
+        async with watching(fake, folders=("Müll", "Nope", "Inbox")) as scene:
+            fake.append(ours(1), "Müll")
+            await until(lambda: scene.left("Müll") == [])
+            assert scene.book.last().placement == "other"
+            assert scene.told.notes == ["has no folder 'Nope'; it is not watched"]
+
+
+# ---------------------------------------------------------------- loss
+
+PHASES = [b"LOGIN", b"LIST", b"SELECT", b"UID FETCH", b"IDLE", b"NOOP", b"UID STORE", b"UID EXPUNGE"]
+FAULTS: dict[str, Callable[[FakeImap], object]] = {
+    "eof": lambda fake: fake.close(),
+    "reset": lambda fake: fake.reset(),
+    "bye": lambda fake: fake.push(b"* BYE going down\r\n"),
+    "timeout": lambda fake: None,
+    "protocol_error": lambda fake: fake.push(b"A0 OK what?\r\n"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("phase", PHASES, ids=bytes.decode)
+async def test_a_connection_lost_in_any_phase_is_mended_and_nothing_is_lost(phase: bytes, fault: str) -> None:
+    handler, fakes = once(phase, FAULTS[fault])
+    async with FakeImap(handler) as fake:
+        fakes.append(fake)
+        fake.append_all([FOREIGN, ours(1), FOREIGN])
+        timeout = 0.15 if fault == "timeout" else LIMIT
+        plan = Asking(0.02, 60)
+        async with watching(fake, cursors=[cursor(0)], wait=False, timeout=timeout, asking=plan) as scene:
+            await until(lambda: scene.left() == [1, 3])
+            await until(lambda: scene.watcher.up)
+            await scene.listening()
+            scene.watcher.expect(probe_id(2), "r", now())
+            await until(lambda: scene.count(b" NOOP"))
+            fake.append(ours(2))
+            await until(lambda: scene.left() == [1, 3])
+            fake.append(ours(3), "Junk")
+            await until(lambda: scene.left("Junk") == [])
+            await scene.up()
+            assert [reason for reason, _ in scene.told.downs] == [fault]
+            assert set(scene.book.probes) == {1, 2, 3}
+            assert all(len(scene.book.places(number)) == 1 for number in (1, 2, 3))
+            assert [mail.flags for mail in fake.folders["INBOX"].mails.values()] == [set(), set()]
+
+
+@pytest.mark.parametrize(
+    ("greeting", "reason"),
+    [(b"* BYE full\r\n", "bye"), (b"hello?\r\n", "protocol_error"), (b"", "timeout"), (b"* OK h", "timeout")],
+)
+async def test_a_mailbox_that_greets_wrongly_is_down_with_the_reason_and_tried_again(
+    greeting: bytes, reason: str
+) -> None:
+    async with (
+        FakeImap(greeting=greeting) as fake,
+        watching(fake, cursors=[cursor(0)], wait=False, timeout=0.1) as scene,
+    ):
+        await until(lambda: scene.told.downs)
+        assert scene.watcher.attempted.is_set()
+        assert not scene.watcher.up
+        fake.greeting = b"* OK ready\r\n"
+        fake.append(ours(1))
+        await scene.up()
+        await until(lambda: scene.left() == [])
+        assert {down for down, _ in scene.told.downs} == {reason}
+
+
+async def test_a_mailbox_that_is_not_there_is_tried_again_after_growing_pauses_with_jitter() -> None:
+    async with FakeImap() as fake, unreachable(fake) as scene:
+        await until(lambda: len(scene.told.downs) >= 12)
+        assert {reason for reason, _ in scene.told.downs} == {"refused"}
+        pauses = [retry * FASTER for _, retry in scene.told.downs[:12]]
+        for number, pause in enumerate(pauses):
+            most = min(2.0 * 2**number, 300.0)
+            assert most / 2 <= pause <= most
+        assert len({pause / min(2.0 * 2**number, 300.0) for number, pause in enumerate(pauses)}) == len(pauses)
+
+
+async def test_a_refused_login_is_not_repeated_for_minutes() -> None:
+    async with FakeImap(users={"me": "another"}) as fake, watching(fake, wait=False) as scene:
+        await until(lambda: len(scene.told.downs) >= 3)
+        assert {reason for reason, _ in scene.told.downs} == {"auth_refused"}
+        assert all(retry * FASTER >= 60 for _, retry in scene.told.downs)
+        assert scene.told.downs[2][1] > scene.told.downs[0][1]
+        assert scene.count(b"LOGIN") <= len(scene.told.downs) + 1
+
+
+async def test_a_login_refused_after_other_failures_is_not_repeated_for_minutes_either() -> None:
+    async with (
+        FakeImap(users={"me": "another"}, greeting=b"* BYE later\r\n") as fake,
+        watching(fake, wait=False) as scene,
+    ):
+        await until(lambda: len(scene.told.downs) >= 2)
+        fake.greeting = b"* OK ready\r\n"
+        await until(lambda: scene.told.downs[-1][0] == "auth_refused")
+        assert scene.told.downs[-1][1] * FASTER >= 60
+
+
+async def test_pauses_begin_small_again_after_a_mailbox_was_up() -> None:
+    async with FakeImap(greeting=b"* BYE later\r\n") as fake, watching(fake, wait=False) as scene:
+        await until(lambda: len(scene.told.downs) >= 6)
+        fake.greeting = b"* OK ready\r\n"
+        await scene.up()
+        await scene.listening()
+        fake.close()
+        await scene.up(2)
+        assert scene.told.downs[-1][1] * FASTER <= 2.0
+
+
+async def test_pauses_grow_while_every_session_dies_as_soon_as_it_is_up() -> None:
+    """A provider that limits connections says BYE to an IDLE; a log-in every two seconds for ever keeps it at that."""
+    async with FakeImap(refusing(b"IDLE", b"NO [LIMIT] too many")) as fake, watching(fake, wait=False) as scene:
+        await until(lambda: len(scene.told.downs) >= 8)
+        assert max(retry * FASTER for _, retry in scene.told.downs) > 4.0
+
+
+async def test_one_folder_s_lost_connection_takes_the_mailbox_down_as_one() -> None:
+    async with FakeImap() as fake, watching(fake) as scene:
+        await scene.listening("Junk")
+        inbox, junk = fake.inbox(), fake.inbox("Junk")
+        junk.writer.close()
+        await scene.up(2)
+        await scene.listening()
+        await scene.listening("Junk")
+        assert fake.inbox() is not inbox
+        assert len(scene.told.downs) == 1
+
+
+async def test_a_bug_of_ours_ends_run_and_the_mailbox_does_not_stay_up() -> None:
+    def buggy(raw: bytes) -> None:
+        raise LookupError("a bug")
+
+    async with FakeImap() as fake:
+        with contextlib.suppress(AssertionError):
+            async with watching(fake, recognise_with=buggy) as scene:
+                fake.append(ours(1))
+                assert scene.task
+                await asyncio.wait([scene.task], timeout=LIMIT)
+        assert scene.task.done()
+        assert isinstance(scene.task.exception(), ExceptionGroup)
+        assert not scene.watcher.up
+        assert not touched(fake)
+
+
+# ---------------------------------------------------------------- many
+
+
+async def test_five_thousand_mails_at_once_are_all_reported_and_hold_up_nobody() -> None:
+    mails = [ours(number) for number in range(5000)] + [FOREIGN] * 2000
+    random.Random(7).shuffle(mails)
+    worst = 0.0
+
+    async def heartbeat() -> None:
+        nonlocal worst
+        while True:
+            before = time.thread_time()  # this thread's own: other processes on the machine do not count
+            await asyncio.sleep(0.002)
+            worst = max(worst, time.thread_time() - before)
+
+    async with FakeImap() as fake, watching(fake, settled=False) as scene:
+        fake.append_all(mails)
+        heart = asyncio.create_task(heartbeat())
+        await until(lambda: len(scene.book.arrivals) == 5000, 20)
+        heart.cancel()
+        assert len({arrived.place.uid for arrived in scene.book.arrivals}) == 5000
+        assert sorted(scene.book.probes) == list(range(5000))
+        assert worst < 0.25
+        for arrived in scene.book.arrivals:
+            scene.book.settle(arrived.place)
+        await until(lambda: len(scene.left()) == 2000, 20)
+        await until(lambda: sum(scene.told.removals) == 5000)
+        assert scene.told.downs == []
+        assert all(mail.raw == FOREIGN and not mail.flags for mail in fake.folders["INBOX"].mails.values())
+        assert all(len(line) < 1000 for line in fake.lines)
+
+
+# ---------------------------------------------------------------- the end
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+async def test_cancelling_run_leaves_no_task_and_no_socket() -> None:
+    async with FakeImap() as fake:
+        files, tasks = open_files(), asyncio.all_tasks()
+        async with watching(fake) as scene:
+            await scene.listening("Junk")
+            assert open_files() > files
+        await until(lambda: open_files() == files)
+        await until(lambda: asyncio.all_tasks() == tasks)
+
+
+@pytest.mark.parametrize("part", range(4))
+async def test_run_can_be_cancelled_at_any_moment_of_its_beginning(part: int) -> None:
+    async with FakeImap() as fake:
+        fake.append_all([FOREIGN, ours(1)])
+        files, tasks = open_files(), asyncio.all_tasks()
+        for steps in range(part, 120, 4):
+            async with watching(fake, cursors=[cursor(0)], wait=False) as scene:
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                assert scene.task
+                scene.task.cancel()
+                await asyncio.wait([scene.task], timeout=LIMIT)
+                assert scene.task.cancelled()
+                scene.start()
+        await until(lambda: open_files() == files)
+        await until(lambda: asyncio.all_tasks() == tasks)
+
+
+async def test_run_can_be_cancelled_at_any_moment_of_a_loss() -> None:
+    """A machine that shuts down stops the mail server and us together."""
+    async with FakeImap() as fake:
+        for steps in range(15):
+            async with watching(fake) as scene:
+                await scene.listening("Junk")
+                fake.inbox("Junk").writer.transport.abort()
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                assert scene.task
+                scene.task.cancel()
+                await asyncio.wait([scene.task], timeout=0.3)
+                ended = scene.task.done()
+                scene.task.cancel()
+                await asyncio.wait([scene.task], timeout=LIMIT)
+                assert ended, f"the cancellation was swallowed, {steps} steps after the loss"
+                scene.start()
+
+
+# ---------------------------------------------------------------- whatever happens
+
+Deed = tuple[str, int]
+DEEDS = st.lists(
+    st.tuples(st.sampled_from(["ours", "foreign", "expunge", "drop", "settle", "pause", "junk"]), st.integers(0, 99)),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(DEEDS)
+def test_whatever_happens_foreign_mails_are_unharmed_and_ours_are_reported_and_removed(deeds: list[Deed]) -> None:
+    asyncio.run(_whatever_happens(deeds))
+
+
+async def _whatever_happens(deeds: list[Deed]) -> None:
+    async with FakeImap() as fake, watching(fake, settled=False) as scene:
+        foreign: dict[tuple[str, int], None] = {}
+        sent: dict[int, str] = {}
+        expunged: set[int] = set()  # by another client
+        for deed, number in deeds:
+            folder = "Junk" if number % 3 == 0 else "INBOX"
+            box = fake.folders[folder]
+            if deed in ("ours", "junk"):
+                sent[len(sent)] = folder
+                fake.append(ours(len(sent) - 1), folder)
+            elif deed == "foreign":
+                foreign[folder, fake.append(FOREIGN, folder)] = None
+            elif deed == "expunge" and box.mails:
+                uid = sorted(box.mails)[number % len(box.mails)]
+                foreign.pop((folder, uid), None)
+                expunged.add(hash((folder, uid)))
+                fake.remove(uid, folder)
+            elif deed == "drop" and fake.sessions:
+                fake.sessions[-1 - number % min(2, len(fake.sessions))].writer.transport.abort()
+            elif deed == "settle":
+                for arrived in scene.book.arrivals[number % 5 :: 2]:
+                    scene.book.settle(arrived.place)
+            else:
+                await turns(number % 8)
+
+        def reported() -> bool:
+            present = {
+                (folder, uid)
+                for folder, box in fake.folders.items()
+                for uid in box.mails
+                if (folder, uid) not in foreign
+            }
+            return present <= {(arrived.place.folder, arrived.place.uid) for arrived in scene.book.arrivals}
+
+        await until(reported)
+
+        def clean() -> bool:
+            for arrived in scene.book.arrivals:
+                scene.book.settle(arrived.place)
+            return {(name, uid) for name, box in fake.folders.items() for uid in box.mails} == foreign.keys()
+
+        await until(clean)
+        for number in sent:
+            assert len(scene.book.places(number)) <= 1
+            if not expunged:
+                assert scene.book.places(number)
+        assert not any(fake.folders[folder].mails[uid].flags for folder, uid in foreign)

@@ -1,0 +1,201 @@
+"""The HTTP face, asked by a real client over a real socket."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+import aiohttp
+import pytest
+
+from probe.board import Board
+from probe.core.outcome import InFlight, Outcome, RouteView
+from probe.core.settings import Settings
+from probe.core.state import advance
+from probe.metrics import Metrics
+from probe.web import Pages, serve
+
+from .make import (
+    RECIPIENT,
+    ROOT,
+    SENDER,
+    FakeClock,
+    accepted,
+    after_reboot,
+    arrived,
+    instant,
+    make_accounts,
+    make_route,
+    sending,
+)
+
+VIEW = RouteView("r", SENDER, RECIPIENT, True, 0, None, None, None)
+
+
+@dataclass
+class World:
+    """A face and what is behind it."""
+
+    ready: bool = True
+    rows: list[RouteView] = field(default_factory=lambda: [VIEW])
+    base: str = ""
+
+    @asynccontextmanager
+    async def get(self, path: str, **headers: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        client = aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=["Accept-Encoding"])
+        async with client as session, session.get(self.base + path, headers=sent) as response:
+            yield response
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    metrics = Metrics("1.2.3", dict, FakeClock())
+    metrics.configure(make_accounts(), {"r": make_route()})
+    pages = Pages(metrics.render, lambda: world.ready, lambda: world.rows)
+    async with serve(pages, "127.0.0.1", 0) as port:
+        world.base = f"http://127.0.0.1:{port}"
+        yield world
+
+
+async def test_metrics_come_in_the_format_that_was_asked_for(world: World) -> None:
+    async with world.get("/metrics") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("text/plain; version=")
+        assert "mailprobe_oldest_in_flight_seconds" in await response.text()
+    async with world.get("/metrics", Accept="application/openmetrics-text; version=1.0.0") as response:
+        assert response.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert (await response.text()).endswith("# EOF\n")
+        assert "Accept" in response.headers["Vary"]
+
+
+@pytest.mark.parametrize("accepts", ["gzip", "deflate, gzip;q=0.5", "gzip, deflate, br"])
+async def test_metrics_are_compressed_for_who_takes_that(world: World, accepts: str) -> None:
+    async with world.get("/metrics", Accept_Encoding=accepts) as response:
+        assert response.headers["Content-Encoding"] == "gzip"
+        assert b"mailprobe_build_info" in gzip.decompress(await response.read())
+
+
+@pytest.mark.parametrize("accepts", ["", "identity", "br", "gzip;q=0", "identity, gzip; q=0.0"])
+async def test_metrics_are_not_compressed_for_who_does_not(world: World, accepts: str) -> None:
+    async with world.get("/metrics", Accept_Encoding=accepts) as response:
+        assert "Content-Encoding" not in response.headers
+        assert b"mailprobe_build_info" in await response.read()
+
+
+async def test_healthy_is_always_and_ready_when_it_is(world: World) -> None:
+    async with world.get("/-/healthy") as response:
+        assert (response.status, await response.text()) == (200, "mailprobe is healthy.\n")
+    async with world.get("/-/ready") as response:
+        assert (response.status, await response.text()) == (200, "mailprobe is ready.\n")
+    world.ready = False
+    async with world.get("/-/ready") as response:
+        assert response.status == 503
+    async with world.get("/-/healthy") as response:
+        assert response.status == 200
+
+
+async def test_there_is_nothing_else(world: World) -> None:
+    for path in ("/metrics/", "/etc/passwd", "/-/reload", "/favicon.ico"):
+        async with world.get(path) as response:
+            assert response.status == 404
+    async with aiohttp.ClientSession() as session, session.post(world.base + "/metrics") as response:
+        assert response.status == 405
+
+
+class Cells(HTMLParser):
+    """The texts of a page, and the tags that it uses."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.texts += [data.strip()] if data.strip() else []
+
+
+async def page_of(world: World) -> Cells:
+    async with world.get("/") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        return Cells(await response.text())
+
+
+async def test_the_page_shows_every_route_in_words(world: World) -> None:
+    world.rows = [
+        RouteView("gmx-to-own", SENDER, RECIPIENT, True, 2, 200.0, 4.2, 7500.0),
+        RouteView("idle", RECIPIENT, SENDER, False, 0, None, None, None),
+    ]
+    texts = (await page_of(world)).texts
+    start = texts.index("gmx-to-own")
+    assert texts[start : start + 7] == [
+        "gmx-to-own",
+        f"{SENDER} → {RECIPIENT}",
+        "watched",
+        "2",
+        "3 min 20 s",
+        "4.2 s",
+        "2 h 5 min ago",
+    ]
+    start = texts.index("idle")
+    assert texts[start + 2 : start + 7] == ["not watched", "0", "–", "–", "never"]
+
+
+async def test_the_page_escapes_what_it_shows_and_forbids_scripts(world: World) -> None:
+    nasty = "<script>alert(1)</script>\"'&amp;"
+    world.rows = [RouteView(nasty, nasty, nasty, True, 0, None, None, None)]
+    page = await page_of(world)
+    assert "script" not in page.tags
+    assert nasty in page.texts
+    async with world.get("/") as response:
+        policy = response.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src" not in policy
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_page_without_routes_is_a_page(world: World) -> None:
+    world.rows = []
+    assert "mailprobe" in (await page_of(world)).texts
+
+
+async def test_a_port_that_is_taken_is_an_error_at_once(world: World) -> None:
+    pages = Pages(Metrics("1", dict, FakeClock()).render, lambda: True, list)
+    with pytest.raises(OSError, match="address already in use"):
+        async with serve(pages, "127.0.0.1", int(world.base.rpartition(":")[2])):
+            pass
+
+
+# -- the board behind the page -------------------------------------------------------------------------------------
+
+
+def settings() -> Settings:
+    return Settings(make_accounts(), {"r": make_route(), "unused": make_route("unused")}, ROOT)
+
+
+def test_the_board_remembers_the_latest_arrival_and_computes_ages_when_asked() -> None:
+    board, probe = Board(), None
+    for event in (sending(), accepted(0.5), arrived(4.5), arrived(6.0, uid=2)):
+        before, probe = probe, advance(probe, event)
+        board.observe(Outcome(event, before, probe))
+    view, unused = board.views(settings(), {"r": InFlight(2, instant(2.0))}, lambda _: True, instant(62.0))
+    assert (view.in_flight, view.oldest, view.last_latency, view.last_arrival_ago) == (2, 60.0, 4.0, 56.0)
+    assert (unused.in_flight, unused.oldest, unused.last_latency, unused.last_arrival_ago) == (0, None, None, None)
+    assert (board.accepted["r"], board.delivered["r"]) == (1, 1)
+
+
+def test_no_age_on_the_board_is_negative() -> None:
+    stepped = after_reboot(0.0)._replace(wall=instant(-3600.0).wall)  # rebooted, and the clock was set back
+    view, _ = Board().views(settings(), {"r": InFlight(1, instant(0.0))}, lambda _: True, stepped)
+    assert view.oldest == 0.0
