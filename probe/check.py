@@ -103,14 +103,14 @@ async def _imap(account: Account, server: Server) -> AsyncIterator[Finding]:
 def _abilities(account: Account, connection: Connection) -> list[Finding]:
     idle = (
         Finding(account.name, "ok", "IDLE: yes")
-        if connection.has("IDLE")
+        if connection.can_idle
         else Finding(
             account.name, "warning", "IDLE: no; the mailbox is asked every 30 s, and densely while mail is due"
         )
     )
     uidplus = (
         Finding(account.name, "ok", "UIDPLUS: yes")
-        if connection.has("UIDPLUS") or connection.has("IMAP4REV2")
+        if connection.can_expunge
         else Finding(
             account.name, "warning", "UIDPLUS: no; test mails are marked as read and stay: remove them by a rule"
         )
@@ -137,7 +137,7 @@ async def _folders(account: Account, connection: Connection) -> AsyncIterator[Fi
 
 async def _clock(account: Account, connection: Connection) -> Finding:
     """Store a mail, read its INTERNALDATE (whole seconds), remove it."""
-    if not (connection.has("UIDPLUS") or connection.has("IMAP4REV2")):
+    if not connection.can_expunge:
         return Finding(account.name, "ok", "clock: not looked at (it takes a stored mail, and UIDPLUS to remove it)")
     selected = await connection.select("INBOX")
     nonce = secrets.token_hex(8)

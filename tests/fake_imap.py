@@ -310,6 +310,10 @@ class FakeImap:
         session.writer.close()
 
     def _on_uid_search(self, tag: bytes, args: bytes, session: Session) -> None:
+        if args.isdigit():  # a sequence number
+            session.send(b" ".join([b"* SEARCH", *(b"%d" % uid for uid in session.view[int(args) - 1 : int(args)])]))
+            self._done(tag, session)
+            return
         day = datetime.strptime(args.decode().removeprefix("SINCE "), "%d-%b-%Y").replace(tzinfo=UTC).timestamp()
         mails = session.folder.mails.values() if session.folder else ()
         found = [b"%d" % mail.uid for mail in mails if mail.stored >= day and mail.uid in session.view]

@@ -46,7 +46,7 @@ def choose(folders: Sequence[Folder], wanted: Iterable[str] = ()) -> list[Watche
     A wanted folder that the server does not list is left out; the caller compares and says so.
     """
     usable = [f for f in folders if not f.attributes & {"\\noselect", "\\nonexistent"} and f.name.upper() != "INBOX"]
-    names = set(wanted)
+    names = {name for name in wanted if name.upper() != "INBOX"}
     if names:
         return [INBOX, *(Watched(f.name, f.raw, "junk" if _is_junk(f) else "other") for f in usable if f.name in names)]
     marked = [f for f in usable if "\\junk" in f.attributes] or [f for f in usable if _is_junk(f)]
@@ -58,4 +58,9 @@ def _is_junk(folder: Folder) -> bool:
         return True
     # Some servers give no delimiter for INBOX.Junk, others give one that the name does not use.
     separators = {folder.delimiter, "/", "."} - {"", "NIL"}
-    return any(folder.name.rpartition(separator)[2].lower() in _JUNK_NAMES for separator in separators)
+    return any(_folded(folder.name.rpartition(separator)[2]) in _JUNK_NAMES for separator in separators)
+
+
+def _folded(name: str) -> str:
+    """Without case, and without the dot that lower() leaves behind a Turkish capital İ."""
+    return name.lower().replace("i\N{COMBINING DOT ABOVE}", "i")

@@ -222,6 +222,11 @@ class Connection:
         lines, _ = await self._wire.run(line.encode(), "UID SEARCH", b"SEARCH")
         return sorted({uid for parts in lines for uid in syntax.parse_search(parts)})
 
+    async def uid_of(self, sequence: int) -> int | None:
+        """The UID of the mail with this sequence number."""
+        lines, _ = await self._wire.run(f"UID SEARCH {sequence}".encode(), "UID SEARCH", b"SEARCH")
+        return next((uid for parts in lines for uid in syntax.parse_search(parts)), None)
+
     async def append(self, folder_raw: str, mail: bytes, flags: Sequence[str] = ()) -> tuple[int, int]:
         """Store a mail; its UIDVALIDITY and UID (APPENDUID, RFC 4315 §3). Raises Refused, also without that answer."""
         name = syntax.quote(folder_raw.encode("utf-8", "surrogateescape"))
@@ -240,19 +245,31 @@ class Connection:
 
     async def expunge(self, uids: Sequence[int]) -> None:
         """Remove those of these mails that are marked \\Deleted, and no others (UIDPLUS, RFC 4315); else Refused."""
-        if not (self.has("UIDPLUS") or self.has("IMAP4REV2")):
+        if not self.can_expunge:
             raise Refused("UID EXPUNGE", "", "the server has no UIDPLUS; a plain EXPUNGE would remove other mails, too")
         for chunk in syntax.uid_sets(uids):
             await self._wire.run(f"UID EXPUNGE {chunk}".encode(), "UID EXPUNGE")
 
-    async def idle(self, timeout: float, wake: asyncio.Event) -> None:
+    @property
+    def can_idle(self) -> bool:
+        """IDLE, which IMAP4rev2 includes (RFC 9051 appendix E)."""
+        return self.has("IDLE") or self.has("IMAP4REV2")
+
+    @property
+    def can_expunge(self) -> bool:
+        """UIDPLUS, which IMAP4rev2 includes: mails can be removed without taking others' along."""
+        return self.has("UIDPLUS") or self.has("IMAP4REV2")
+
+    async def idle(self, timeout: float, wake: asyncio.Event) -> bool:
         """IDLE (RFC 2177) until a ring, `wake`, or `timeout` seconds; DONE was answered when this returns.
+
+        True when a ring ended it; one that comes with the answer to DONE was asked for.
 
         Returns at once while a ring is not taken. Raises Refused (also if IDLE is not offered), Lost.
         """
-        if not self.has("IDLE"):
+        if not self.can_idle:
             raise Refused("IDLE", "", "not offered")
-        await self._wire.idle(timeout, wake)
+        return await self._wire.idle(timeout, wake)
 
     async def wait(self, timeout: float, wake: asyncio.Event) -> None:
         """No command: until an unasked-for ring, `wake`, or `timeout` seconds. Raises Lost as soon as that happens."""

@@ -149,14 +149,15 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
             await self._finish(command)
         return self._answer(command)
 
-    async def idle(self, timeout: float, wake: asyncio.Event) -> None:
+    async def idle(self, timeout: float, wake: asyncio.Event) -> bool:
         """One IDLE from start to answered DONE; see Connection.idle."""
         async with self.lock:
             self.check()
             if self.rung is not None or wake.is_set():
-                return
+                return self.rung is not None
             command = self._start(b"IDLE", "IDLE")
             await self._finish(command)  # by "+", or by a refusal
+            pushed = self.rung is not None
             if not command.done:
                 command.rearm()
                 self._cap = math.inf
@@ -165,11 +166,13 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
                 except asyncio.CancelledError:
                     self.lose("cancelled", "IDLE was cancelled")
                     raise
+                pushed = self.rung is not None
                 if not command.done:
                     self._limit()
                     self._write(b"DONE\r\n")
                     await self._finish(command)
         self._answer(command)
+        return pushed
 
     def _start(self, line: bytes, name: str, wanted: bytes = b"", replies: Sequence[bytes] = ()) -> Command:
         if b"\r" in line or b"\n" in line or b"\0" in line:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from probe.core.asking import Listening, Usual, next_ask
 from probe.core.events import Arrived, Cursor, Detection, Instant, Place, elapsed
@@ -32,6 +32,7 @@ _RELISTEN = 480.0  # seconds; Gmail drops an IDLE after about 9 minutes, Exchang
 _RETRY = 2.0, 300.0  # seconds before the first and at most before later attempts after a connection failed
 _RETRY_LOGIN = 120.0, 3600.0  # the same after a refused log-in: repeated quickly, it would lock the account
 _POLL = 30.0  # between looks where a server has no IDLE
+_WELL = 30.0  # seconds of watching after which a loss is a new trouble and not the old one
 _REMEMBERED = 1000  # probes in flight whose latency still teaches when to ask; in a stall there may be many more
 _CURSOR_EVERY = 10.0  # seconds between notes of how far a folder was read, when nothing else is written
 _CHUNK = 500  # mails per FETCH while catching up
@@ -94,7 +95,8 @@ class Watcher:
         self.backlog_since = backlog_since
         self.timeout = timeout
         self.attempted = asyncio.Event()  # set after the first session came up or failed
-        self.up = False
+        self.up_since: Instant | None = None  # None: not the whole mailbox is being watched
+        self._recent: dict[str, None] = {}  # probes that have arrived
         self._usual: defaultdict[str, Usual] = defaultdict(Usual)
         self._lands_in: dict[str, str] = {}  # route → folder of its last arrival
         self._folders: dict[str, _Folder] = {}
@@ -106,19 +108,30 @@ class Watcher:
         while True:
             try:
                 await self._session()
-            except* (ImapError, Unreachable) as group:
-                error = _first(group)
-                if self.up or refused is not isinstance(error, AuthRefused):
+            except (ImapError, Unreachable) as error:
+                was_well = self.up_since is not None and elapsed(self.up_since, self.clock()) > _WELL
+                if was_well or refused is not isinstance(error, AuthRefused):
                     refused = isinstance(error, AuthRefused)
                     delays = backoff(self.rng, *(_RETRY_LOGIN if refused else _RETRY))
                 delay = next(delays)
-                self.up = False
-                self.attempted.set()
                 self.sink.mailbox_down(self.account.name, _label(error), str(error), delay)
+            finally:
+                self.up_since = None
+                self.attempted.set()
             await asyncio.sleep(delay)
+
+    @property
+    def up(self) -> bool:
+        """Whether the whole mailbox is being watched."""
+        return self.up_since is not None
 
     def expect(self, probe: str, route: str, since: Instant) -> None:
         """A probe was accepted: ask for it, in the folder where its route's last mail came."""
+        if self.backlog_since is None:
+            self.backlog_since = since.wall  # it may come before a folder is looked at for the first time
+        if probe in self._recent:
+            self._usual[route].learn(0.0, 0, self.account.asking.floor)
+            return
         folder = self._folders.get(self._lands_in.get(route, INBOX.name)) or self._folders.get(INBOX.name)
         if folder and folder.listening.worth_asking():
             folder.expected[probe] = _Expected(route, since)
@@ -142,12 +155,14 @@ class Watcher:
         self._caught_up.clear()
         async with await self._log_in() as leader:
             watched = choose(await leader.list_folders(), self.account.folders)
-            for missing in set(self.account.folders) - {folder.name for folder in watched}:
+            for missing in {name for name in self.account.folders if name.upper() != "INBOX"} - {
+                f.name for f in watched
+            }:
                 self.sink.note(self.account.name, f"has no folder {missing!r}; it is not watched")
             self._folders.update({folder.name: _Folder(self, folder) for folder in watched})
-            async with asyncio.TaskGroup() as group:
-                for folder in list(self._folders.values()):
-                    group.create_task(folder.run(leader if folder.watched is INBOX else None))
+            await _all_or_none(
+                folder.run(leader if folder.watched is INBOX else None) for folder in self._folders.values()
+            )
 
     async def _log_in(self) -> Connection:
         assert self.account.imap is not None
@@ -167,13 +182,16 @@ class Watcher:
     def _folder_caught_up(self, name: str) -> None:
         self._caught_up.add(name)
         if not self.up and self._caught_up >= self._folders.keys():
-            self.up = True
+            self.up_since = self.clock()
             self.attempted.set()
             self.sink.mailbox_up(self.account.name)
 
     def _seen(self, arrived: Arrived, route: str) -> None:
         """An arrival ends the asking for its probe, and teaches when to ask for the next."""
         self._lands_in[route] = arrived.place.folder
+        self._recent[arrived.probe] = None
+        if len(self._recent) > _REMEMBERED:
+            del self._recent[next(iter(self._recent))]
         for folder in self._folders.values():
             if expected := folder.expected.pop(arrived.probe, None) or folder.listened_for.pop(arrived.probe, None):
                 age = elapsed(expected.since, arrived.at)
@@ -200,7 +218,10 @@ class _Folder:
     noted: Instant | None = None  # when the cursor was last reported
     uidvalidity: int = 0
     last: int = 0  # every UID up to this one was read
-    unsettled: dict[int, bool] = field(default_factory=dict)  # UID → may be removed; until recorded and removed
+    # UID → may it be removed, and when was it certainly not there; until it is on record and removed
+    unsettled: dict[int, tuple[bool, Instant | None]] = field(default_factory=dict)
+    may_remove: bool = True  # until the server refuses
+    idle_works: bool = True  # until the server ends one by itself
     removable: set[int] = field(default_factory=set)
 
     async def run(self, connection: Connection | None) -> None:
@@ -246,34 +267,44 @@ class _Folder:
                 await self._read(connection, chunk, "catch-up", announced)
         if uidnext is not None:
             self.last = max(self.last, uidnext - 1)
-        elif exists:
-            newest = await connection.fetch("*", "BODY.PEEK[HEADER.FIELDS (DATE)]")
-            self.last = max([self.last, *(mail.uid for mail in newest)])
+        elif exists:  # not "*": that may be a mail that came just now
+            self.last = max(self.last, await connection.uid_of(exists) or 0)
 
     # -- listening and asking ------------------------------------------------------------------------------------
 
     async def _turn(self, connection: Connection) -> None:
         """Wait for a ring or for the time to ask, then deal with what came."""
-        await self._remove(connection)
         self.wake.clear()
-        delay = self._until_next_ask()
-        if "IDLE" not in connection.capabilities:
-            await connection.wait(_POLL if delay is None else min(delay, _POLL), self.wake)
-        elif delay is not None and self.listening.slow and delay < 1.0:
-            await connection.wait(delay, self.wake)
-        else:
-            await connection.idle(_RELISTEN if delay is None else min(delay, _RELISTEN), self.wake)
-        ring, detection = connection.take_ring(), "idle"
+        await self._remove(connection)
+        pushed = connection.rung is None and await self._wait(connection)
+        ring = connection.take_ring()  # if not pushed: told by the answer to another command
         if ring is None and (not self.wake.is_set() or self._until_next_ask() == 0.0):
             asked = self.watcher.clock()
             self._count_asks(asked)
             await connection.noop()
-            ring, detection = connection.take_ring(), "poll"
+            ring = connection.take_ring()
             if ring is None:
                 self.looked = asked
         if ring:
-            await self._read(connection, f"{self.last + 1}:*", "poll" if detection == "poll" else "idle", ring)
+            await self._read(connection, f"{self.last + 1}:*", "idle" if pushed else "poll", ring)
         self._note(self.watcher.clock())
+
+    async def _wait(self, connection: Connection) -> bool:
+        """Until a ring (True if the server told by itself), the time to ask, or something else to do."""
+        delay = self._until_next_ask()
+        if not (connection.can_idle and self.idle_works):
+            await connection.wait(_POLL if delay is None else min(delay, _POLL), self.wake)
+            return connection.rung is not None
+        if delay is not None and self.listening.slow and delay < 1.0:
+            await connection.wait(delay, self.wake)
+            return connection.rung is not None
+        seconds = _RELISTEN if delay is None else min(delay, _RELISTEN)
+        began = self.watcher.clock()
+        pushed = await connection.idle(seconds, self.wake)
+        spent = elapsed(began, self.watcher.clock())
+        if not (pushed or self.wake.is_set()) and spent < seconds / 2:
+            self.idle_works = False  # the server ends it by itself: waiting so would be asking without end
+        return pushed
 
     def _until_next_ask(self) -> float | None:
         """Seconds until the next ask of any expected probe; None: none is planned. Never closer than the floor."""
@@ -326,7 +357,7 @@ class _Folder:
             watcher.sink.unrecognised(name, found.reason)
         elif isinstance(found, Recognised):
             place = Place(name, self.watched.name, self.uidvalidity, mail.uid)
-            self.unsettled[mail.uid] = found.removable
+            self.unsettled[mail.uid] = found.removable, not_before
             arrived = Arrived(
                 found.token.probe, at, place, self.watched.placement, detection, not_before, mail.internal_date
             )
@@ -335,9 +366,10 @@ class _Folder:
 
     def settle(self, place: Place) -> None:
         """See Watcher.settle. A place of another UIDVALIDITY is not ours to touch."""
-        if place.uidvalidity != self.uidvalidity or place.uid not in self.unsettled:
+        ours = place.account == self.watcher.account.name and place.uidvalidity == self.uidvalidity
+        if not ours or place.uid not in self.unsettled:
             return
-        if self.unsettled[place.uid] and not self.watcher.account.keep_mails:
+        if self.unsettled[place.uid][0] and not self.watcher.account.keep_mails:
             self.removable.add(place.uid)
             self.wake.set()
         else:
@@ -345,37 +377,58 @@ class _Folder:
 
     async def _remove(self, connection: Connection) -> None:
         """Remove what is settled. Without UIDPLUS an EXPUNGE could take others' mails along: mark as read and leave."""
-        if not self.removable:
+        if not self.removable or not self.may_remove:
             return
         uids = sorted(self.removable)
-        if "UIDPLUS" in connection.capabilities:
-            await connection.mark(uids, ["\\Deleted"])
-            await connection.expunge(uids)
-        else:
-            await connection.mark(uids, ["\\Seen"])
+        try:
+            if connection.can_expunge:
+                await connection.mark(uids, ["\\Deleted"])
+                await connection.expunge(uids)
+            else:
+                await connection.mark(uids, ["\\Seen"])
+        except (
+            CommandRefused
+        ) as error:  # read-only, or over quota; the measurement goes on, the next session tries again
+            self.may_remove = False
+            self.watcher.sink.note(
+                self.watcher.account.name, f"cannot remove test mails from {self.watched.name}: {error}"
+            )
+            return
         for uid in uids:
             self.unsettled.pop(uid, None)
-        self.removable.clear()
+        self.removable.difference_update(uids)  # others may have been settled meanwhile
         self.watcher.sink.removed(self.watcher.account.name, len(uids))
 
     def _note(self, now: Instant) -> None:
         """Report how far the folder was read, now and then: a restart looks again from there."""
-        if self.looked is None:
+        uid, looked = self.last, self.looked
+        if self.unsettled:
+            uid = min(self.unsettled) - 1
+            looked = self.unsettled[uid + 1][1]
+        if looked is None:
             return
-        uid = min(self.unsettled, default=self.last + 1) - 1
-        cursor = Cursor(self.watcher.account.name, self.watched.name, self.uidvalidity, uid, self.looked)
+        cursor = Cursor(self.watcher.account.name, self.watched.name, self.uidvalidity, uid, looked)
         self.watcher.cursors[self.watched.name] = cursor
         if self.noted is None or elapsed(self.noted, now) >= _CURSOR_EVERY:
             self.noted = now
             self.watcher.recorder.read_up_to(cursor)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended the session: the first that is not itself a group."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+async def _all_or_none(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run them until one fails; end the others, and raise its error.
+
+    Not a TaskGroup: Python 3.11's loses a cancel that comes while it ends the others.
+    """
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.shield(ended)
+    for task in done:
+        task.result()
 
 
 def _label(error: BaseException) -> str:
