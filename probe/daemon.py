@@ -31,7 +31,7 @@ log = logging.getLogger("mailprobe")
 
 _GRACE = 1.0  # seconds a submission may still take when we are told to stop
 _STEP = 30.0  # longest single sleep: a suspended machine wakes up to its schedule by the boot clock
-_TICK = 0.1  # seconds between looks at how late the loop is
+_TICK = 0.5  # seconds between looks at how late the loop is
 
 
 @dataclass(slots=True)

@@ -32,6 +32,8 @@ def configure(environ: Mapping[str, str], level: int = logging.INFO) -> None:
     handler.setFormatter(
         _Priority("%(message)s") if journal else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
     )
+    # Not shown, and costly for every line (Python's logging how-to, "Optimization").
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     log.setLevel(level)
 
@@ -53,7 +55,9 @@ def line(event: str, **fields: object) -> str:
 def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
-    text = "".join(c if c.isprintable() else "?" for c in str(value))
+    text = str(value)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else "?" for c in text)
     return '"' + text.replace('"', "'") + '"' if not text or set(text) & set(' "=') else text
 
 

@@ -14,6 +14,7 @@ import heapq
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -26,6 +27,9 @@ from probe.core.state import IN_FLIGHT, OPEN, ImpossibleEvent, Probe, State, adv
 log = logging.getLogger("mailprobe.recorder")
 
 _T = TypeVar("_T")
+# Seconds that events for which nobody waits may wait for others, to share their transaction: an acceptance and the
+# arrival a few ms later. If we are killed in between, the probe counts as unconfirmed, and is measured all the same.
+_LINGER = 0.02
 _RETRY = 1.0  # seconds after a failed commit
 _GRACE = 2.0  # seconds after a deadline until it is judged: arrivals stamped in time may still be in the queue
 
@@ -65,21 +69,26 @@ class Recorder:
     probes: dict[str, Probe] = field(default_factory=dict)  # the open ones
     counts: Counter[tuple[str, State]] = field(default_factory=Counter)  # all on record, by route and state
     stuck: bool = False  # the ledger cannot be written just now
-    _queue: asyncio.Queue[_Waiting | _Judge | Cursor] = field(default_factory=asyncio.Queue)
+    _queue: list[_Waiting | _Judge | Cursor] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _recording: asyncio.Future[None] | None = None
     _deadlines: list[tuple[float, str, float]] = field(default_factory=list)  # heap of (boot s, probe, deadline)
-    _judged: dict[str, Probe] = field(default_factory=dict)  # finished, but a deadline is still to be judged
+    # Probes with deadlines still to be judged, and how many.
+    _judged: dict[str, tuple[Probe, int]] = field(default_factory=dict)
 
     def put(self, event: Event | Cursor) -> None:
         """Record this. Never blocks; the order of calls is kept."""
-        self._queue.put_nowait(event if isinstance(event, Cursor) else _Waiting(event))
+        self._queue.append(event if isinstance(event, Cursor) else _Waiting(event))
+        self._news.set()
 
     async def durable(self, event: Event) -> None:
         """Record this and return when it is on disk."""
-        waiting = _Waiting(event, asyncio.get_running_loop().create_future())
-        self._queue.put_nowait(waiting)
-        assert waiting.durable is not None
-        await waiting.durable
+        durable = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(event, durable))
+        self._news.set()
+        self._hurry.set()
+        await durable
 
     def resume(
         self,
@@ -112,22 +121,26 @@ class Recorder:
     async def run(self) -> None:
         """Record until cancelled; then what is queued is still recorded by drain()."""
         while True:
-            batch = [await self._queue.get()]
-            while not self._queue.empty():
-                batch.append(self._queue.get_nowait())
+            await self._news.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER):
+                    await self._hurry.wait()
             # Shielded: a cancelled commit would still be written, and the sink never told.
-            self._recording = asyncio.ensure_future(self._record(batch))
+            self._recording = asyncio.ensure_future(self._record(self._take()))
             await asyncio.shield(self._recording)
 
     async def drain(self) -> None:
         """Record what is left in the queue, after run() was cancelled."""
         if self._recording:
             await self._recording
-        batch = []
-        while not self._queue.empty():
-            batch.append(self._queue.get_nowait())
-        if batch:
+        if batch := self._take():
             await self._record(batch)
+
+    def _take(self) -> list[_Waiting | _Judge | Cursor]:
+        batch, self._queue = self._queue, []
+        self._news.clear()
+        self._hurry.clear()
+        return batch
 
     async def tick(self) -> None:
         """Expire and judge what time alone decides; once a second."""
@@ -140,7 +153,8 @@ class Recorder:
                 if late and not self.stuck:
                     self.put(Expired(probe.id, now))
             if self._deadlines and self._deadlines[0][0] + _GRACE <= now.boot:
-                self._queue.put_nowait(_Judge(now))  # in its turn: after the arrivals that were seen before
+                self._queue.append(_Judge(now))  # in its turn: after the arrivals that were seen before
+                self._news.set()
             await asyncio.sleep(1.0)
 
     # -- one batch -----------------------------------------------------------------------------------------------
@@ -211,7 +225,7 @@ class Recorder:
         if probe.answerable and (before is None or before.answerable is None):
             self._plan_deadlines(probe, 0.0)
         if probe.id in self._judged:
-            self._judged[probe.id] = probe
+            self._judged[probe.id] = probe, self._judged[probe.id][1]
 
     # -- deadlines -----------------------------------------------------------------------------------------------
 
@@ -224,16 +238,16 @@ class Recorder:
             if start.wall + deadline > judged_until:
                 due = now.boot + deadline - elapsed(start, now)
                 heapq.heappush(self._deadlines, (due, probe.id, deadline))
-                self._judged[probe.id] = probe
+                self._judged[probe.id] = probe, self._judged.get(probe.id, (probe, 0))[1] + 1
 
     def _judge_deadlines(self, now: Instant) -> None:
         while self._deadlines and self._deadlines[0][0] + _GRACE <= now.boot:
             self._judge_deadline(*heapq.heappop(self._deadlines)[1:])
 
     def _judge_deadline(self, probe_id: str, deadline: float) -> None:
-        probe = self._judged[probe_id]
-        if not any(waiting == probe_id for _, waiting, _ in self._deadlines):
-            del self._judged[probe_id]
+        probe, ahead = self._judged.pop(probe_id)
+        if ahead > 1:
+            self._judged[probe_id] = probe, ahead - 1
         met: bool | None
         if probe.latency is not None:
             met = probe.latency <= deadline
@@ -247,7 +261,7 @@ def _outcome(event: Event, probe: Probe | None) -> Outcome | None:
     verdict = None
     if isinstance(event, Arrived):
         verdict = judge(probe, event)
-        if verdict in {Verdict.FOREIGN, Verdict.SEEN_BEFORE}:
+        if verdict is Verdict.FOREIGN or verdict is Verdict.SEEN_BEFORE:
             return Outcome(event, probe, probe, verdict)
     if isinstance(event, Expired) and (probe is None or probe.state not in IN_FLIGHT):
         return None  # it arrived while its end was in the queue

@@ -296,7 +296,7 @@ class FakeImap:
 
     def _on_idle(self, tag: bytes, args: bytes, session: Session) -> None:
         session.send(b"+ idling")
-        if self.idle_lag == 0.0:
+        if self.idle_lag == 0.0 or (self.tellers is not None and b"IDLE" in self.tellers):
             session.news()
         else:
             self.tell_idlers()

@@ -119,10 +119,10 @@ def simulate(rng: random.Random, centre: float, spread: float, mails: int) -> li
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("spread", [0.1, 0.2, 0.4])
-def test_a_route_of_nine_milliseconds_is_learnt_to_within_ten(seed: int, spread: float) -> None:
+def test_a_route_of_nine_milliseconds_is_learnt_to_within_fifteen(seed: int, spread: float) -> None:
     errors = simulate(random.Random(seed), 0.009, spread, 400)
     assert min(errors) >= 0
-    assert median(errors[50:]) <= 0.010
+    assert median(errors[50:]) <= 0.015  # half of what is wanted; nearer would mean missing more often
 
 
 @pytest.mark.parametrize("centre", [0.2, 1.0, 3.0, 8.0])

@@ -323,7 +323,8 @@ async def _live(steps: list[tuple[object, ...]], path: Path) -> None:
                 await asyncio.to_thread(ledger.close)
                 ledger = Ledger(path)
                 recorder = begin()
-                recorder.resume(await ledger.open_probes(), await ledger.counts(), 0.0)
+                young = await ledger.started_since(0.0)
+                recorder.resume(await ledger.open_probes(), young, await ledger.counts(), 0.0)
             case ("reboot",):
                 clock.reboot()
             case ("step",):

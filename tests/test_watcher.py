@@ -530,6 +530,21 @@ async def test_a_uidvalidity_that_changes_in_mid_session_ends_it_and_nothing_is_
         assert scene.watcher.cursors["INBOX"].uidvalidity == 2
 
 
+async def test_another_uidvalidity_does_not_mean_reading_everything_since_the_first_probe_ever() -> None:
+    """The cursor's look still says since when there can be something new, whatever the UIDs are now."""
+    async with FakeImap() as fake:
+        fake.append(ours(9), stored=now().wall - 40 * 86400)
+        async with watching(fake, settled=False) as scene:
+            scene.watcher.expect(probe_id(1), "r", now().shifted(-60 * 86400))  # long ago, and long delivered
+            fake.folders["INBOX"].uidvalidity = 2
+            fake.append(ours(10))
+            fake.close()
+            await scene.up(2)
+            await until(lambda: scene.book.probes)
+            await turns()
+            assert scene.book.places(9) == set()
+
+
 # ---------------------------------------------------------------- listening and asking
 
 
@@ -635,8 +650,8 @@ async def arrive(scene: Scene, number: int, *, asked: bool | None = None) -> Non
     scene.watcher.expect(probe_id(number), "r", now())
     if asked:
         await scene.fake.received(b" NOOP", before + 1)
-    await turns(5)
     await scene.listening()
+    await asyncio.sleep(0.04)  # a mail that comes as IDLE is entered says nothing about IDLE
     scene.fake.append(ours(number))
     await until(lambda: number in scene.book.probes)
     await until(lambda: not scene.left())
@@ -687,6 +702,16 @@ async def test_a_mail_that_another_command_s_answer_tells_of_is_not_said_to_be_t
         assert scene.book.last().detection == "poll"
 
 
+async def test_waiting_for_a_mail_to_be_on_record_is_no_reason_to_ask() -> None:
+    """A ledger that is slow or stuck would have every arrival asked for beyond floor and budget."""
+    async with FakeImap() as fake, watching(fake, settled=False) as scene:
+        for number in range(3):
+            fake.append(ours(number))
+            await until(lambda number=number: number in scene.book.probes)
+            await asyncio.sleep(0.15)
+        assert scene.told.asks == scene.count(b" NOOP") == 0
+
+
 async def test_a_server_that_ends_every_idle_at_once_is_not_asked_in_a_loop() -> None:
     async def handler(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
         if command == b"IDLE":
@@ -698,6 +723,41 @@ async def test_a_server_that_ends_every_idle_at_once_is_not_asked_in_a_loop() ->
         before = scene.count(b" NOOP") + scene.count(b" IDLE")
         await asyncio.sleep(0.3)
         assert scene.count(b" NOOP") + scene.count(b" IDLE") - before <= 2 * 2 * (0.3 / 0.05 + 2)
+
+
+async def test_a_server_that_tells_when_idle_begins_and_never_after_is_not_taken_for_a_quick_one() -> None:
+    """Entering IDLE is a command like others, and a far server spends a third of the asking between two IDLEs."""
+    async with FakeImap() as fake, watching(fake, asking=Asking(0.02, 60)) as scene:
+        fake.idle_lag, fake.tellers = None, frozenset({b"IDLE", b"NOOP"})
+        due: list[int] = []
+
+        async def handler(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+            if command == b"IDLE" and due and writer is fake.inbox().writer:
+                fake.append(ours(due.pop()))
+            return False
+
+        fake.handler = handler
+        for number in range(8):
+            assert not scene.watcher._folders["INBOX"].listening.quick
+            scene.watcher.expect(probe_id(number), "r", now())
+            due.append(number)
+            await until(lambda number=number: number in scene.book.probes, 1.0)
+            await until(lambda: not scene.left())
+            await scene.listening()
+
+
+async def test_an_idle_that_the_server_ends_after_minutes_is_begun_again() -> None:
+    """Polling instead would see every later mail up to half a minute late."""
+    async with FakeImap() as fake, watching(fake) as scene:
+        inbox = fake.inbox()
+        before = scene.count(b" IDLE")
+        scene.clock.skipped = 180.0
+        tag, inbox.idle_tag = inbox.idle_tag, b""
+        inbox.send(tag + b" OK that was long enough")
+        await until(lambda: scene.count(b" IDLE") > before, 1.0)
+        fake.append(ours(1))
+        await until(lambda: scene.left() == [])
+        assert scene.book.last().detection == "idle"
 
 
 async def test_a_server_without_idle_is_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -936,6 +996,19 @@ async def test_a_mailbox_that_refuses_removal_is_still_watched(command: bytes) -
         assert set(scene.book.probes) == {0, 1, 2}
 
 
+async def test_a_removal_that_was_refused_is_tried_again_in_the_same_session() -> None:
+    """Over quota for an hour is no reason to let mails pile up until the connection breaks, which may take weeks."""
+    async with FakeImap(refusing(b"UID STORE", b"NO [OVERQUOTA] full")) as fake, watching(fake) as scene:
+        fake.append(ours(1))
+        await until(lambda: scene.count(b"STORE"))
+        await scene.listening()
+        fake.handler = None
+        scene.clock.skipped = 3600.0
+        fake.append(ours(2))
+        await until(lambda: scene.left() == [], 1.0)
+        assert scene.told.downs == []
+
+
 # ---------------------------------------------------------------- Junk
 
 
@@ -1010,6 +1083,8 @@ async def test_a_connection_lost_in_any_phase_is_mended_and_nothing_is_lost(phas
         plan = Asking(0.02, 60)
         async with watching(fake, cursors=[cursor(0)], wait=False, timeout=timeout, asking=plan) as scene:
             await until(lambda: scene.left() == [1, 3])
+            if phase == b"IDLE":
+                await until(lambda: scene.told.downs)  # what is expected in a session that dies is forgotten
             await until(lambda: scene.watcher.up)
             await scene.listening()
             scene.watcher.expect(probe_id(2), "r", now())

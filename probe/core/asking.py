@@ -32,15 +32,15 @@ class Usual:
     def learn(self, age: float, asks: int, floor: float) -> None:
         """One arrival was seen at this age, after this many asks.
 
-        Where mails come within the floor, only the position of the first ask decides the error. It follows the 90 %
-        quantile of the true latency: a little earlier after each hit, nine times that later after each miss.
+        Where mails come within the floor, only the position of the first ask decides the error. It follows the 95 %
+        quantile of the true latency: a little earlier after each hit, 19 times that later after each miss.
         """
         self.ages.append(age)
         step = 0.1 if len(self.ages) < _MEMORY / 2 else 0.03
         if asks <= 1:
             self.first = min(self.first, age) * (1 - step)
         else:
-            self.first = min(max(self.first, 0.002) * (1 + 9 * step), floor)
+            self.first = min(max(self.first, 0.002) * (1 + 19 * step), floor)
 
     @property
     def earliest(self) -> float:
@@ -72,15 +72,16 @@ def next_ask(age: float, asks: int, usual: Usual, asking: Asking) -> float | Non
 class Listening:
     """Whether this server's IDLE is quick, learnt from what asking and listening each saw first.
 
-    Only an arrival within a quarter of a second after an ask says anything: with wider gaps even a slow IDLE wins.
+    An arrival that IDLE told says something only within a quarter of a second after the last ask (with wider gaps even
+    a slow IDLE wins), and only when IDLE had been entered a while before (entering it is asking, too).
     """
 
     seen: deque[bool] = field(default_factory=lambda: deque(maxlen=16))  # True: listening was first
     delivered: int = 0
 
-    def learn(self, listened: bool, since_ask: float) -> None:
-        """An arrival came by IDLE (listened) or by an ask, this many seconds after the last ask."""
-        if since_ask <= 0.25:
+    def learn(self, listened: bool, since_ask: float = 0.0, in_idle: float = 1.0) -> None:
+        """An arrival came by IDLE (listened) or by an ask, so many seconds after the last ask, and so many in IDLE."""
+        if since_ask <= 0.25 and in_idle >= 0.02:
             self.seen.append(listened)
 
     @property

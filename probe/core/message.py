@@ -162,6 +162,9 @@ def _answers_another(mail: Message) -> bool:
 def _fields(mail: Message, name: str) -> Iterator[str]:
     for value in mail.get_all(name, []):
         unfolded = re.sub(r"\r?\n(?=[ \t])", "", str(value))  # RFC 5322 §2.2.3
+        if "=?" not in unfolded:
+            yield unfolded
+            continue
         try:
             yield str(make_header(decode_header(unfolded)))
         except (ValueError, LookupError, MessageError):  # a bad encoded word or an unknown charset

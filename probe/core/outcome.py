@@ -23,7 +23,7 @@ class Outcome:
     @property
     def recorded(self) -> bool:
         """Whether it changed anything; the ledger holds it then."""
-        return self.verdict not in {Verdict.FOREIGN, Verdict.SEEN_BEFORE}
+        return self.verdict is not Verdict.FOREIGN and self.verdict is not Verdict.SEEN_BEFORE
 
     @property
     def measured_now(self) -> bool:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from probe.core.asking import Listening, Usual, next_ask
 from probe.core.events import Arrived, Cursor, Detection, Instant, Place, elapsed
@@ -33,6 +33,8 @@ _RETRY = 2.0, 300.0  # seconds before the first and at most before later attempt
 _RETRY_LOGIN = 120.0, 3600.0  # the same after a refused log-in: repeated quickly, it would lock the account
 _POLL = 30.0  # between looks where a server has no IDLE
 _WELL = 30.0  # seconds of watching after which a loss is a new trouble and not the old one
+_REMOVE_AGAIN = 900.0  # seconds after a refusal
+_SETTLING = 3  # turns
 _REMEMBERED = 1000  # probes in flight whose latency still teaches when to ask; in a stall there may be many more
 _CURSOR_EVERY = 10.0  # seconds between notes of how far a folder was read, when nothing else is written
 _CHUNK = 500  # mails per FETCH while catching up
@@ -104,21 +106,24 @@ class Watcher:
 
     async def run(self) -> None:
         """Sessions one after the other, with growing delays after failures. Only cancelling ends it."""
-        delays, refused = backoff(self.rng, *_RETRY), False
+        delays = self._delays()
         while True:
             try:
                 await self._session()
             except (ImapError, Unreachable) as error:
                 was_well = self.up_since is not None and elapsed(self.up_since, self.clock()) > _WELL
-                if was_well or refused is not isinstance(error, AuthRefused):
-                    refused = isinstance(error, AuthRefused)
-                    delays = backoff(self.rng, *(_RETRY_LOGIN if refused else _RETRY))
-                delay = next(delays)
+                if was_well:
+                    delays = self._delays()
+                delay = next(delays[isinstance(error, AuthRefused)])
                 self.sink.mailbox_down(self.account.name, _label(error), str(error), delay)
             finally:
                 self.up_since = None
                 self.attempted.set()
             await asyncio.sleep(delay)
+
+    def _delays(self) -> dict[bool, Iterator[float]]:
+        """Pauses before the next attempt, by whether the log-in was refused: each kind grows by itself."""
+        return {False: backoff(self.rng, *_RETRY), True: backoff(self.rng, *_RETRY_LOGIN)}
 
     @property
     def up(self) -> bool:
@@ -197,9 +202,10 @@ class Watcher:
                 age = elapsed(expected.since, arrived.at)
                 self._usual[route].learn(age, expected.asks, self.account.asking.floor)
                 if arrived.detection == "poll":
-                    folder.listening.learn(False, 0.0)
-                elif arrived.detection == "idle" and folder.last_ask:
-                    folder.listening.learn(True, min(elapsed(folder.last_ask, arrived.at), age))
+                    folder.listening.learn(False)
+                elif arrived.detection == "idle" and folder.last_ask and folder.idle_since:
+                    since_ask = min(elapsed(folder.last_ask, arrived.at), age)
+                    folder.listening.learn(True, since_ask, elapsed(folder.idle_since, arrived.at))
 
 
 @dataclass(slots=True)
@@ -214,13 +220,15 @@ class _Folder:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     listening: Listening = field(default_factory=Listening)
     last_ask: Instant | None = None
+    idle_since: Instant | None = None
     looked: Instant | None = None  # the last moment at which the folder held nothing unknown
     noted: Instant | None = None  # when the cursor was last reported
     uidvalidity: int = 0
     last: int = 0  # every UID up to this one was read
     # UID → may it be removed, and when was it certainly not there; until it is on record and removed
     unsettled: dict[int, tuple[bool, Instant | None]] = field(default_factory=dict)
-    may_remove: bool = True  # until the server refuses
+    settling: int = 0  # turns since the last arrival that were spent waiting for it to be on record
+    refused: Instant | None = None  # when the server last refused to remove mails
     idle_works: bool = True  # until the server ends one by itself
     removable: set[int] = field(default_factory=set)
 
@@ -258,7 +266,7 @@ class _Folder:
         self, connection: Connection, cursor: Cursor | None, uidnext: int | None, exists: int, announced: Instant
     ) -> None:
         """A first look, a new UIDVALIDITY, or very many new mails: read what is young enough to be ours, in chunks."""
-        since = min(filter(None, (cursor.looked.wall if cursor else None, self.watcher.backlog_since)), default=None)
+        since = cursor.looked.wall if cursor else self.watcher.backlog_since
         if since is not None and exists:
             day = datetime.fromtimestamp(since - 86400, UTC).date()  # SINCE ignores time zones
             uids = [uid for uid in await connection.search_since(day) if uid > self.last]
@@ -276,9 +284,9 @@ class _Folder:
         """Wait for a ring or for the time to ask, then deal with what came."""
         self.wake.clear()
         await self._remove(connection)
-        pushed = connection.rung is None and await self._wait(connection)
-        ring = connection.take_ring()  # if not pushed: told by the answer to another command
-        if ring is None and (not self.wake.is_set() or self._until_next_ask() == 0.0):
+        ended = "told" if connection.rung else await self._wait(connection)
+        ring = connection.take_ring()
+        if ring is None and (ended == "time" or self._until_next_ask() == 0.0):
             asked = self.watcher.clock()
             self._count_asks(asked)
             await connection.noop()
@@ -286,25 +294,36 @@ class _Folder:
             if ring is None:
                 self.looked = asked
         if ring:
-            await self._read(connection, f"{self.last + 1}:*", "idle" if pushed else "poll", ring)
+            await self._read(connection, f"{self.last + 1}:*", "idle" if ended == "pushed" else "poll", ring)
         self._note(self.watcher.clock())
 
-    async def _wait(self, connection: Connection) -> bool:
-        """Until a ring (True if the server told by itself), the time to ask, or something else to do."""
+    async def _wait(self, connection: Connection) -> Literal["pushed", "told", "time", "other"]:
+        """Until the server tells of mail ("pushed": by itself, "told": by its answer to a command), until it is time to
+        ask, or until there is something else to do."""
         delay = self._until_next_ask()
+        if self.unsettled and self._may_remove() and self.settling < _SETTLING:
+            # Within moments they will be on record, and then be removed: not worth entering IDLE and leaving it.
+            self.settling += 1
+            await connection.wait(0.1 if delay is None else min(delay, 0.1), self.wake)
+            return "pushed" if connection.rung else "other"
         if not (connection.can_idle and self.idle_works):
             await connection.wait(_POLL if delay is None else min(delay, _POLL), self.wake)
-            return connection.rung is not None
+            return self._ended(connection.rung is not None, connection)
         if delay is not None and self.listening.slow and delay < 1.0:
             await connection.wait(delay, self.wake)
-            return connection.rung is not None
+            return self._ended(connection.rung is not None, connection)
         seconds = _RELISTEN if delay is None else min(delay, _RELISTEN)
-        began = self.watcher.clock()
+        self.idle_since = began = self.watcher.clock()
         pushed = await connection.idle(seconds, self.wake)
         spent = elapsed(began, self.watcher.clock())
-        if not (pushed or self.wake.is_set()) and spent < seconds / 2:
+        if not (pushed or self.wake.is_set()) and spent < min(1.0, seconds / 2):
             self.idle_works = False  # the server ends it by itself: waiting so would be asking without end
-        return pushed
+        return self._ended(pushed, connection)
+
+    def _ended(self, pushed: bool, connection: Connection) -> Literal["pushed", "told", "time", "other"]:
+        if connection.rung:
+            return "pushed" if pushed else "told"
+        return "other" if self.wake.is_set() else "time"
 
     def _until_next_ask(self) -> float | None:
         """Seconds until the next ask of any expected probe; None: none is planned. Never closer than the floor."""
@@ -358,6 +377,7 @@ class _Folder:
         elif isinstance(found, Recognised):
             place = Place(name, self.watched.name, self.uidvalidity, mail.uid)
             self.unsettled[mail.uid] = found.removable, not_before
+            self.settling = 0
             arrived = Arrived(
                 found.token.probe, at, place, self.watched.placement, detection, not_before, mail.internal_date
             )
@@ -371,13 +391,13 @@ class _Folder:
             return
         if self.unsettled[place.uid][0] and not self.watcher.account.keep_mails:
             self.removable.add(place.uid)
-            self.wake.set()
         else:
             del self.unsettled[place.uid]
+        self.wake.set()
 
     async def _remove(self, connection: Connection) -> None:
         """Remove what is settled. Without UIDPLUS an EXPUNGE could take others' mails along: mark as read and leave."""
-        if not self.removable or not self.may_remove:
+        if not self.removable or not self._may_remove():
             return
         uids = sorted(self.removable)
         try:
@@ -389,7 +409,7 @@ class _Folder:
         except (
             CommandRefused
         ) as error:  # read-only, or over quota; the measurement goes on, the next session tries again
-            self.may_remove = False
+            self.refused = self.watcher.clock()
             self.watcher.sink.note(
                 self.watcher.account.name, f"cannot remove test mails from {self.watched.name}: {error}"
             )
@@ -398,6 +418,9 @@ class _Folder:
             self.unsettled.pop(uid, None)
         self.removable.difference_update(uids)  # others may have been settled meanwhile
         self.watcher.sink.removed(self.watcher.account.name, len(uids))
+
+    def _may_remove(self) -> bool:
+        return self.refused is None or elapsed(self.refused, self.watcher.clock()) > _REMOVE_AGAIN
 
     def _note(self, now: Instant) -> None:
         """Report how far the folder was read, now and then: a restart looks again from there."""
