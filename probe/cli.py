@@ -300,8 +300,7 @@ def _console() -> Console:
 
 def _run(job: Coroutine[Any, Any, _T]) -> _T:
     """Run to the end, on uvloop where it is installed; what a user can mend becomes one line and exit code 2."""
-    gc.freeze()  # what is loaded by now stays; with the thresholds: fewer and shorter pauses while mails are stamped
-    gc.set_threshold(20_000, 20, 20)
+    gc.freeze()  # what is loaded by now stays: shorter pauses while mails are stamped
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(job)

@@ -27,6 +27,7 @@ from probe.core.message import HEADER, Mail, Recognised, Refused, compose, recog
 from probe.core.outcome import Sink
 from probe.core.settings import Account, Asking, Secret
 from probe.core.token import Token
+from probe.mail import folder as folder_module
 from probe.mail import watcher as module
 from probe.mail.watcher import Watcher
 
@@ -418,7 +419,7 @@ async def test_nothing_new_since_the_cursor_means_nothing_is_fetched() -> None:
 
 
 async def test_many_mails_since_the_cursor_are_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 10)
+    monkeypatch.setattr(folder_module, "_CHUNK", 10)
     async with FakeImap() as fake:
         fake.append_all([ours(100)] * 5 + [FOREIGN] * 30 + [ours(number) for number in range(30)])
         async with watching(fake, cursors=[cursor(5)]) as scene:
@@ -429,7 +430,7 @@ async def test_many_mails_since_the_cursor_are_read_in_chunks(monkeypatch: pytes
 
 
 async def test_the_cursor_never_passes_a_mail_that_is_not_settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CURSOR_EVERY", 0.0)
+    monkeypatch.setattr(folder_module, "_CURSOR_EVERY", 0.0)
     async with FakeImap() as fake, watching(fake, settled=False) as scene:
         fake.append(FOREIGN)
         fake.append(ours(1))
@@ -609,7 +610,7 @@ async def test_asking_keeps_its_floor_and_its_budget_and_ends_in_plain_idle(monk
         silent_idle(fake)
         since = now()
         scene.watcher.expect(probe_id(1), "r", since)
-        await until(lambda: not scene.watcher._folders["INBOX"].expected)
+        await until(lambda: not scene.watcher._folders["INBOX"].asker._expected)
         await scene.listening()
         await asyncio.sleep(0.2)
         asked = noops(fake, since)
@@ -628,7 +629,7 @@ async def test_many_expected_probes_share_their_asks(monkeypatch: pytest.MonkeyP
         since = now()
         for number in range(200):
             scene.watcher.expect(probe_id(number), f"r{number % 7}", since.shifted(number / 1000))
-        await until(lambda: not scene.watcher._folders["INBOX"].expected)
+        await until(lambda: not scene.watcher._folders["INBOX"].asker._expected)
         asked = noops(fake, since)
         assert len(asked) <= 1 + asked[-1] / plan.floor * 1.2
 
@@ -681,7 +682,7 @@ async def test_a_server_that_tells_only_when_idle_is_ended_is_not_taken_for_a_qu
             fake.append(ours(number))
             await until(lambda number=number: number in scene.book.probes, 1.0)  # IDLE's time is 8 minutes
             await until(lambda: not scene.left())
-        assert not scene.watcher._folders["INBOX"].listening.quick
+        assert not scene.watcher._folders["INBOX"].asker.listening.quick
 
 
 async def test_a_mail_that_another_command_s_answer_tells_of_is_not_said_to_be_told_by_idle() -> None:
@@ -738,7 +739,7 @@ async def test_a_server_that_tells_when_idle_begins_and_never_after_is_not_taken
 
         fake.handler = handler
         for number in range(8):
-            assert not scene.watcher._folders["INBOX"].listening.quick
+            assert not scene.watcher._folders["INBOX"].asker.listening.quick
             scene.watcher.expect(probe_id(number), "r", now())
             due.append(number)
             await until(lambda number=number: number in scene.book.probes, 1.0)
@@ -761,7 +762,7 @@ async def test_an_idle_that_the_server_ends_after_minutes_is_begun_again() -> No
 
 
 async def test_a_server_without_idle_is_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_POLL", 0.03)
+    monkeypatch.setattr(folder_module, "_POLL", 0.03)
     async with FakeImap(capabilities=DEAF) as fake, watching(fake) as scene:
         began = now()
         fake.append(ours(1))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from probe.core.events import Detection, Instant, elapsed
 from probe.core.settings import Asking
 
 _RATIO = 0.05  # wanted: gap / age
@@ -20,6 +21,7 @@ _SPARSE_FLOOR = 0.25
 _IDLE_LAG = 0.5
 _UNTIL = _IDLE_LAG / _RATIO  # 10 s: from here on IDLE's lag is within 5 % of the age
 _MEMORY = 50
+_LISTENED_FOR = 1000  # probes whose latency still teaches when to ask; in a stall there may be many more
 
 
 @dataclass(slots=True)
@@ -98,3 +100,69 @@ class Listening:
         """Whether the next probe's arrival should be asked for; every 20th is, to notice a server that changed."""
         self.delivered += 1
         return not self.quick or self.delivered % 20 == 0
+
+
+@dataclass(slots=True)
+class _Expected:
+    """A probe on its way to a folder. Ages are seconds since `since`."""
+
+    route: str
+    since: Instant
+    usual: Usual
+    asks: int = 0
+    asked_at: float = 0.0
+    next_at: float | None = None
+
+
+class Asker:
+    """What is expected in one folder during one session, and so when to ask. Told of what happens; does nothing."""
+
+    def __init__(self, asking: Asking) -> None:
+        self.listening = Listening()
+        self.last_ask: Instant | None = None
+        self._asking = asking
+        self._expected: dict[str, _Expected] = {}  # probes to ask for
+        self._listened_for: dict[str, _Expected] = {}  # probes for which the asking is over
+
+    def expect(self, probe: str, route: str, since: Instant, usual: Usual) -> None:
+        """A probe was accepted at `since`."""
+        if self.listening.worth_asking():
+            self._expected[probe] = _Expected(route, since, usual)
+
+    def until_next(self, now: Instant) -> float | None:
+        """Seconds until the next ask of any expected probe; None: none is planned. Never closer than the floor."""
+        delays = []
+        for probe, expected in list(self._expected.items()):
+            expected.next_at = next_ask(expected.asked_at, expected.asks, expected.usual, self._asking)
+            if expected.next_at is not None:
+                delays.append(expected.next_at - elapsed(expected.since, now))
+                continue
+            self._listened_for[probe] = self._expected.pop(probe)
+            if len(self._listened_for) > _LISTENED_FOR:
+                del self._listened_for[next(iter(self._listened_for))]
+        if not delays:
+            return None
+        floor = self._asking.floor - elapsed(self.last_ask, now) if self.last_ask else 0.0
+        return max(0.0, floor, min(delays))
+
+    def asked(self, at: Instant) -> None:
+        """One ask serves every expected probe for which it is time, or nearly."""
+        self.last_ask = at
+        for expected in self._expected.values():
+            age = elapsed(expected.since, at)
+            if expected.next_at is not None and age >= expected.next_at - self._asking.floor / 2:
+                expected.asks += 1
+                expected.asked_at = age
+
+    def arrived(self, probe: str, at: Instant, detection: Detection, idle_since: Instant | None) -> None:
+        """An arrival ends the asking for its probe, and teaches when to ask for the next; `idle_since`: when IDLE was
+        last entered."""
+        expected = self._expected.pop(probe, None) or self._listened_for.pop(probe, None)
+        if expected is None:
+            return
+        age = elapsed(expected.since, at)
+        expected.usual.learn(age, expected.asks, self._asking.floor)
+        if detection == "poll":
+            self.listening.learn(False)
+        elif detection == "idle" and self.last_ask and idle_since:
+            self.listening.learn(True, min(elapsed(self.last_ask, at), age), elapsed(idle_since, at))

@@ -1,0 +1,275 @@
+"""One folder of a mailbox: catch up, then in turns remove, wait, ask, read.
+
+Rules:
+- EXISTS is a doorbell. What came is learnt by UID FETCH last+1:*, on every ring and every connect.
+- Only what is settled (on record) is removed: by UID, in the session and under the UIDVALIDITY in which its token was
+  verified; and only if it is surely ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+from probe.core.asking import Asker, Usual
+from probe.core.events import Arrived, Cursor, Detection, Instant, Place, elapsed
+from probe.core.message import Recognised, Refused
+from probe.core.outcome import Sink
+from probe.core.settings import Account
+from probe.mail.folders import Watched
+from probe.mail.imap import Connection, Fetched
+from probe.mail.imap import Refused as CommandRefused
+
+_RELISTEN = 480.0  # seconds; Gmail drops an IDLE after about 9 minutes, Exchange Online falls silent
+_POLL = 30.0  # between looks where a server has no IDLE
+_SETTLING = 3  # turns
+_REMOVE_AGAIN = 900.0  # seconds after a refusal
+_CURSOR_EVERY = 10.0  # seconds between notes of how far a folder was read, when nothing else is written
+_CHUNK = 500  # mails per FETCH while catching up
+_BODY_LIMIT = 65536  # octets read of a mail whose header lost our token
+
+Recognise = Callable[[bytes], Recognised | Refused | None]
+
+
+class Recorder(Protocol):
+    """Who takes what is seen. Neither call blocks."""
+
+    def arrived(self, event: Arrived) -> None:
+        """A mail with a verified token lies in the mailbox. Answer with Watcher.settle when it is on record."""
+
+    def read_up_to(self, cursor: Cursor) -> None:
+        """Everything up to here has been dealt with."""
+
+
+class Mailbox(Protocol):
+    """What a folder needs of its mailbox; watcher.Watcher is one."""
+
+    account: Account
+    recorder: Recorder
+    sink: Sink
+    clock: Callable[[], Instant]
+    recognise: Recognise
+    worth_reading: Callable[[bytes], bool]
+    cursors: dict[str, Cursor]
+    backlog_since: float | None
+
+    async def log_in(self) -> Connection:
+        """A connection of one's own."""
+
+    def caught_up(self, folder: str) -> None:
+        """This folder's backlog has been reported."""
+
+    def seen(self, arrived: Arrived, route: str) -> None:
+        """A probe of this route has arrived."""
+
+
+@dataclass(slots=True)
+class FolderWatch:
+    """One folder in one session of its mailbox."""
+
+    mailbox: Mailbox
+    watched: Watched
+    connection: Connection | None = None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    asker: Asker = field(init=False)
+    idle_since: Instant | None = None
+    looked: Instant | None = None  # the last moment at which the folder held nothing unknown
+    noted: Instant | None = None  # when the cursor was last reported
+    uidvalidity: int = 0
+    last: int = 0  # every UID up to this one was read
+    # UID → may it be removed, and when was it certainly not there; until it is on record and removed
+    unsettled: dict[int, tuple[bool, Instant | None]] = field(default_factory=dict)
+    settling: int = 0  # turns since the last arrival that were spent waiting for it to be on record
+    refused: Instant | None = None  # when the server last refused to remove mails
+    idle_works: bool = True  # until the server ends one by itself
+    removable: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.asker = Asker(self.mailbox.account.asking)
+
+    async def run(self, connection: Connection | None) -> None:
+        """Watch until something fails (Lost, CommandRefused, Unreachable)."""
+        if connection is None:
+            async with await self.mailbox.log_in() as own:
+                return await self.run(own)
+        self.connection = connection
+        selected = await connection.select(self.watched.raw)
+        # A new arrival's count comes with SELECT; later ones ring.
+        announced = connection.last_contact
+        self.uidvalidity = selected.uidvalidity
+        await self._catch_up(connection, selected.uidnext, selected.exists, announced)
+        self.mailbox.caught_up(self.watched.name)
+        while True:
+            await self._turn(connection)
+
+    # -- what lies there already ---------------------------------------------------------------------------------
+
+    async def _catch_up(self, connection: Connection, uidnext: int | None, exists: int, announced: Instant) -> None:
+        cursor = self.mailbox.cursors.get(self.watched.name)
+        self.looked = cursor.looked if cursor else None
+        known = cursor is not None and cursor.uidvalidity == self.uidvalidity
+        self.last = cursor.uid if cursor and known else 0
+        if known and uidnext is not None and uidnext <= self.last + _CHUNK:
+            if exists and uidnext > self.last + 1:
+                await self._read(connection, f"{self.last + 1}:*", "catch-up", announced)
+        else:
+            await self._search_backlog(connection, cursor, uidnext, exists, announced)
+        self.looked = announced
+        self._note(announced)
+
+    async def _search_backlog(
+        self, connection: Connection, cursor: Cursor | None, uidnext: int | None, exists: int, announced: Instant
+    ) -> None:
+        """A first look, a new UIDVALIDITY, or very many new mails: read what is young enough to be ours, in chunks."""
+        since = cursor.looked.wall if cursor else self.mailbox.backlog_since
+        if since is not None and exists:
+            day = datetime.fromtimestamp(since - 86400, UTC).date()  # SINCE ignores time zones
+            uids = [uid for uid in await connection.search_since(day) if uid > self.last]
+            for start in range(0, len(uids), _CHUNK):
+                chunk = ",".join(map(str, uids[start : start + _CHUNK]))
+                await self._read(connection, chunk, "catch-up", announced)
+        if uidnext is not None:
+            self.last = max(self.last, uidnext - 1)
+        elif exists:  # not "*": that may be a mail that came just now
+            self.last = max(self.last, await connection.uid_of(exists) or 0)
+
+    # -- listening and asking ------------------------------------------------------------------------------------
+
+    async def _turn(self, connection: Connection) -> None:
+        """Wait for a ring or for the time to ask, then deal with what came."""
+        self.wake.clear()
+        await self._remove(connection)
+        ended = "told" if connection.rung else await self._wait(connection)
+        ring = connection.take_ring()
+        if ring is None and (ended == "time" or self.asker.until_next(self.mailbox.clock()) == 0.0):
+            asked = self.mailbox.clock()
+            self.asker.asked(asked)
+            self.mailbox.sink.asked(self.mailbox.account.name)
+            await connection.noop()
+            ring = connection.take_ring()
+            if ring is None:
+                self.looked = asked
+        if ring:
+            await self._read(connection, f"{self.last + 1}:*", "idle" if ended == "pushed" else "poll", ring)
+        self._note(self.mailbox.clock())
+
+    async def _wait(self, connection: Connection) -> Literal["pushed", "told", "time", "other"]:
+        """Until the server tells of mail ("pushed": by itself, "told": by its answer to a command), until it is time to
+        ask, or until there is something else to do."""
+        delay = self.asker.until_next(self.mailbox.clock())
+        if self.unsettled and self._may_remove() and self.settling < _SETTLING:
+            # Within moments they will be on record, and then be removed: not worth entering IDLE and leaving it.
+            self.settling += 1
+            await connection.wait(0.1 if delay is None else min(delay, 0.1), self.wake)
+            return "pushed" if connection.rung else "other"
+        if not (connection.can_idle and self.idle_works):
+            await connection.wait(_POLL if delay is None else min(delay, _POLL), self.wake)
+            return self._ended(connection.rung is not None, connection)
+        if delay is not None and self.asker.listening.slow and delay < 1.0:
+            await connection.wait(delay, self.wake)
+            return self._ended(connection.rung is not None, connection)
+        seconds = _RELISTEN if delay is None else min(delay, _RELISTEN)
+        self.idle_since = began = self.mailbox.clock()
+        pushed = await connection.idle(seconds, self.wake)
+        spent = elapsed(began, self.mailbox.clock())
+        if not (pushed or self.wake.is_set()) and spent < min(1.0, seconds / 2):
+            self.idle_works = False  # the server ends it by itself: waiting so would be asking without end
+        return self._ended(pushed, connection)
+
+    def _ended(self, pushed: bool, connection: Connection) -> Literal["pushed", "told", "time", "other"]:
+        if connection.rung:
+            return "pushed" if pushed else "told"
+        return "other" if self.wake.is_set() else "time"
+
+    # -- reading and removing ------------------------------------------------------------------------------------
+
+    async def _read(self, connection: Connection, uids: str, detection: Detection, announced: Instant) -> None:
+        mails = await connection.fetch(uids, "BODY.PEEK[HEADER]")
+        not_before = self.looked
+        for number, mail in enumerate(sorted(mails, key=lambda mail: mail.uid), 1):
+            if number % 50 == 0:
+                await asyncio.sleep(0)  # parsing takes 0.1 ms each; others' stamps must not wait for thousands
+            if mail.uid > self.last or not uids.endswith(":*"):
+                await self._judge(connection, mail, detection, announced, not_before)
+                self.last = max(self.last, mail.uid)
+
+    async def _judge(
+        self, connection: Connection, mail: Fetched, detection: Detection, at: Instant, not_before: Instant | None
+    ) -> None:
+        mailbox, name = self.mailbox, self.mailbox.account.name
+        found = mailbox.recognise(mail.content)
+        if found is None and mailbox.worth_reading(mail.content):
+            bodies = await connection.fetch(str(mail.uid), f"BODY.PEEK[]<0.{_BODY_LIMIT}>")
+            found = next((mailbox.recognise(body.content) for body in bodies if body.uid == mail.uid), None)
+        if isinstance(found, Refused):
+            mailbox.sink.unrecognised(name, found.reason)
+        elif isinstance(found, Recognised):
+            place = Place(name, self.watched.name, self.uidvalidity, mail.uid)
+            self.unsettled[mail.uid] = found.removable, not_before
+            self.settling = 0
+            arrived = Arrived(
+                found.token.probe, at, place, self.watched.placement, detection, not_before, mail.internal_date
+            )
+            mailbox.seen(arrived, found.token.route)
+            mailbox.recorder.arrived(arrived)
+
+    def arrived(self, arrived: Arrived) -> None:
+        """A probe that may have been expected here has arrived, here or in another folder."""
+        self.asker.arrived(arrived.probe, arrived.at, arrived.detection, self.idle_since)
+
+    def expect(self, probe: str, route: str, since: Instant, usual: Usual) -> None:
+        """A probe was accepted, and will probably come here."""
+        self.asker.expect(probe, route, since, usual)
+        self.wake.set()
+
+    def settle(self, place: Place) -> None:
+        """See Watcher.settle. A place of another UIDVALIDITY is not ours to touch."""
+        ours = place.account == self.mailbox.account.name and place.uidvalidity == self.uidvalidity
+        if not ours or place.uid not in self.unsettled:
+            return
+        if self.unsettled[place.uid][0] and not self.mailbox.account.keep_mails:
+            self.removable.add(place.uid)
+        else:
+            del self.unsettled[place.uid]
+        self.wake.set()
+
+    async def _remove(self, connection: Connection) -> None:
+        """Remove what is settled. Without UIDPLUS an EXPUNGE could take others' mails along: mark as read and leave."""
+        if not self.removable or not self._may_remove():
+            return
+        uids = sorted(self.removable)
+        try:
+            if connection.can_expunge:
+                await connection.mark(uids, ["\\Deleted"])
+                await connection.expunge(uids)
+            else:
+                await connection.mark(uids, ["\\Seen"])
+        except CommandRefused as error:  # read-only, or over quota; the measurement goes on
+            self.refused = self.mailbox.clock()
+            text = f"cannot remove test mails from {self.watched.name}: {error}"
+            self.mailbox.sink.note(self.mailbox.account.name, text)
+            return
+        for uid in uids:
+            self.unsettled.pop(uid, None)
+        self.removable.difference_update(uids)  # others may have been settled meanwhile
+        self.mailbox.sink.removed(self.mailbox.account.name, len(uids))
+
+    def _may_remove(self) -> bool:
+        return self.refused is None or elapsed(self.refused, self.mailbox.clock()) > _REMOVE_AGAIN
+
+    def _note(self, now: Instant) -> None:
+        """Report how far the folder was read, now and then: a restart looks again from there."""
+        uid, looked = self.last, self.looked
+        if self.unsettled:
+            uid = min(self.unsettled) - 1
+            looked = self.unsettled[uid + 1][1]
+        if looked is None:
+            return
+        cursor = Cursor(self.mailbox.account.name, self.watched.name, self.uidvalidity, uid, looked)
+        self.mailbox.cursors[self.watched.name] = cursor
+        if self.noted is None or elapsed(self.noted, now) >= _CURSOR_EVERY:
+            self.noted = now
+            self.mailbox.recorder.read_up_to(cursor)
