@@ -2,7 +2,7 @@
 
 A mail travels through this package in the order of these files:
 
-    config.py          what to send, from where to where
+    config/            what to send, from where to where
     core/schedule.py   when                      core/message.py, core/token.py   what
     mail/smtp.py       the way out               mail/watcher.py, mail/imap.py    the way back in
     core/match.py      which probe was that?     core/state.py                    what became of it

@@ -81,7 +81,7 @@ async def _smtp(account: Account, server: Server) -> AsyncIterator[Finding]:
 
 async def _imap(account: Account, server: Server) -> AsyncIterator[Finding]:
     where = f"IMAP {server.host}:{server.port}"
-    assert account.password is not None  # config.py sees to it
+    assert account.password is not None  # config/ sees to it
     try:
         async with await Connection.open(server, clock=clock.now, timeout=_TIMEOUT) as connection:
             await connection.login(account.username, account.password)

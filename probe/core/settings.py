@@ -1,7 +1,7 @@
 """What a user can ask for, once it is known to be valid: frozen records, no parsing, no defaults from outside.
 
 Rule: every duration is a float in seconds; whoever holds one of these records need not check it again.
-`config.py` is the only maker outside of tests.
+`config/` is the only maker outside of tests.
 """
 
 from __future__ import annotations

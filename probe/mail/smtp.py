@@ -246,7 +246,7 @@ class Submitter:
         client = session.client
         try:
             with line.stage("envelope"):
-                # Not client.mail(): it parses addresses that config.py has checked, at the cost of both commands.
+                # Not client.mail(): it parses addresses that config/ has checked, at the cost of both commands.
                 await self._envelope(client, b"MAIL FROM:<%s>" % sending.sender.encode())
                 await self._envelope(client, b"RCPT TO:<%s>" % sending.recipient.encode())
             with line.stage("data"):

@@ -1,0 +1,110 @@
+"""Where the configuration comes from: the file, the environment, the credentials.
+
+The file alone says which accounts and routes exist; the environment overrides single values of it. pydantic-settings'
+own environment and secrets sources ignore misspelt names, lower their case and cannot find `a-to-b` in `A_TO_B`, so
+names are matched here, and what the environment says enters as the init source above the TOML source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+
+from probe.config.notes import PREFIX, ConfigError, Key, Notes, instead, keys, variable_for, words
+from probe.config.tables import AccountTable, Document, RouteTable
+
+
+def read_file(path: Path) -> TomlConfigSettingsSource:
+    try:
+        path.open("rb").close()  # the source takes a missing file for an empty one
+        return TomlConfigSettingsSource(Document, toml_file=path)
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror}); check the path and its permissions"
+    except UnicodeDecodeError as error:
+        problem = f"is not UTF-8 (byte {error.start}); save it as UTF-8"
+    except (ValueError, RecursionError) as error:
+        problem = f"is not TOML: {error}; mend it there"
+    raise ConfigError(Notes(str(path)).line((), problem))
+
+
+def _scalars(model: type[BaseModel]) -> Iterator[Key]:
+    """The keys below a table that hold one value each: those the environment can override."""
+    for key, info in zip(keys(model), model.model_fields.values(), strict=True):
+        inner = [a for a in (info.annotation, *get_args(info.annotation)) if isinstance(a, type)]
+        table = next((a for a in inner if issubclass(a, BaseModel)), None)
+        if table:
+            yield from ((key, *rest) for rest in _scalars(table))
+        elif get_origin(info.annotation) not in (list, dict):
+            yield (key,)
+
+
+def environment(
+    names: Mapping[str, list[str]], environ: Mapping[str, str], notes: Notes
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What MAILPROBE_... variables say: an overlay for the document, and account -> variable with its password."""
+    known: dict[str, list[Key]] = {}
+    for key in [
+        *_scalars(Document),
+        *(("accounts", name, *key) for name in names["accounts"] for key in [*_scalars(AccountTable), ("password",)]),
+        *(("routes", name, *key) for name in names["routes"] for key in _scalars(RouteTable)),
+    ]:
+        known.setdefault(variable_for(key), []).append(key)
+    overlay: dict[str, Any] = {}
+    passwords: dict[str, str] = {}
+    for variable in sorted(environ):
+        if not variable.upper().startswith(PREFIX) or variable.upper() == "MAILPROBE_CONFIG":
+            continue
+        match known.get(variable.upper(), []):
+            case []:
+                notes.wrong((), f"sets nothing{instead(variable.upper(), known)}", variable)
+            case [("accounts", name, "password")]:
+                passwords[name] = variable
+            case [(*tables, last) as key]:
+                notes.origins[tuple(key)] = variable
+                table = overlay
+                for part in tables:
+                    table = table.setdefault(part, {})
+                table[last] = environ[variable]
+            case [one, other, *_]:
+                notes.wrong((), f"means both {one[1]} and {other[1]}; rename one of them", variable)
+    return overlay, passwords
+
+
+def credentials(accounts: Iterable[str], environ: Mapping[str, str], notes: Notes) -> dict[str, Path]:
+    """account -> file with its password, as systemd's LoadCredential= laid it down."""
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return {}
+    try:
+        present = sorted(file.name for file in Path(directory).iterdir() if file.name.startswith("accounts__"))
+    except OSError as error:
+        notes.wrong((), f"cannot be read ({error.strerror}); set it to a directory", "CREDENTIALS_DIRECTORY")
+        return {}
+    known = {f"accounts__{name}__password": name for name in accounts}
+    for name in present:
+        if name not in known:
+            notes.wrong((), f"{name} is for no account{instead(name, known)}", "CREDENTIALS_DIRECTORY")
+    return {known[name]: Path(directory, name) for name in present if name in known}
+
+
+def read_document(source: TomlConfigSettingsSource, overlay: dict[str, Any], notes: Notes) -> Document | None:
+    class Sourced(Document):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, source
+
+    try:
+        return Sourced(**overlay)
+    except ValidationError as error:
+        for found in error.errors(include_url=False, include_input=False):
+            key = tuple(part for part in found["loc"] if isinstance(part, str))  # without indexes into lists
+            if found["type"] == "value_error" and key[-1] == "[key]":  # a bad name of an account or route
+                key = key[:-1]
+            notes.wrong(key, words(found["type"], found.get("ctx", {}), key))
+        return None
