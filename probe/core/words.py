@@ -7,10 +7,11 @@ def duration(seconds: float | None) -> str:
     """Seconds in words: "12 ms", "4.2 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"; "–" for None."""
     if seconds is None:
         return "–"
-    if seconds < 1:
+    if seconds < 0.9995:  # else it would be written as 1000 ms
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
+    seconds = max(seconds, 60.0)
     for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if seconds >= size:
             return f"{int(seconds // size)} {unit} {int(seconds % size // part)} {smaller}"
