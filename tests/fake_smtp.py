@@ -7,6 +7,7 @@ await `until` or the helpers that rest on it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import re
 import socket
@@ -117,7 +118,8 @@ class FakeSmtp:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for session in self.sessions:
-            session.writer.transport.abort()
+            with contextlib.suppress(AttributeError):  # Python before 3.11.4, when it is closing already
+                session.writer.transport.abort()
         await asyncio.sleep(0)
 
     # ------------------------------------------------------------ for tests
