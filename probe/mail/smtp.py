@@ -108,7 +108,7 @@ class Submitter:
         self._logging_in = asyncio.Lock()
         self._idle: list[_Session] = []
         self._running = 0
-        self._delays: Iterator[float] | None = None
+        self._delays = self._log_in_delays()
         self._not_before: Instant | None = None
         self.certificate_not_after: float | None = None  # Unix time, of the last TLS session
 
@@ -118,6 +118,11 @@ class Submitter:
         if self._in_backoff():
             return "auth_backoff"
         return "too_many_running" if self._running >= _RUNNING else None
+
+    def _log_in_delays(self) -> dict[bool, Iterator[float]]:
+        """Pauses after a failed log-in, by whether it was refused for good (5xx: repeated quickly it would lock the
+        account) or for now (4xx: the server's own trouble, or too many log-ins)."""
+        return {True: backoff(self._rng, 120.0, 3600.0), False: backoff(self._rng, 5.0, 300.0)}
 
     def _in_backoff(self) -> bool:
         return self._not_before is not None and elapsed(self._clock(), self._not_before) > 0
@@ -232,7 +237,8 @@ class Submitter:
             if self._in_backoff():
                 raise net.Unusable("auth_refused", "the log-in was refused a moment ago")
             await self._authenticate(client, password.reveal(), line)
-        self._delays = self._not_before = None
+        if self._not_before:
+            self._delays, self._not_before = self._log_in_delays(), None
 
     async def _authenticate(self, client: aiosmtplib.SMTP, password: str, line: _Timeline) -> None:
         with line.stage("auth"):
@@ -309,8 +315,7 @@ class Submitter:
             reply = parse_reply(error.code, error.message)
             if stage == "auth":
                 if not self._in_backoff():
-                    self._delays = self._delays or backoff(self._rng, 120.0, 3600.0)
-                    self._not_before = at.shifted(next(self._delays))
+                    self._not_before = at.shifted(next(self._delays[reply.code >= 500]))
                 reason = "auth_refused" if error.code >= 500 else "auth_unavailable"
                 return Failed(probe, at, stage, reason, self._redacted(f"{reply.code} {reply.text}"), spent)
             refusal = Deferred if error.code < 500 else Rejected
