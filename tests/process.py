@@ -24,6 +24,10 @@ from .bed.service import wait_until
 MAILPROBE = Path(sys.executable).with_name("mailprobe")
 
 
+class DidNotStart(Exception):
+    """The daemon ended at once; the text is what it said."""
+
+
 class Daemon:
     """`mailprobe run` with this configuration, in this directory. A context manager: killed at its end if need be."""
 
@@ -43,8 +47,16 @@ class Daemon:
         seen = len(self.log())
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen([MAILPROBE, "run", "-c", self.config], stdout=log, stderr=log)
-        started = wait_until(lambda: re.search(r"started .*:(\d+)$", self.log()[seen:], re.M), 10, "daemon started")
-        self.url = f"http://127.0.0.1:{started[1]}"
+        process = self.process
+
+        def started() -> re.Match[str] | None:
+            if process.poll() is not None:
+                raise DidNotStart(f"exit code {process.returncode}: {self.log()[seen:]}")
+            return re.search(r"started .*:(\d+)$", self.log()[seen:], re.M)
+
+        found = wait_until(started, 10, "daemon started")
+        assert isinstance(found, re.Match)
+        self.url = f"http://127.0.0.1:{found[1]}"
         return self
 
     def stop(self) -> float:
