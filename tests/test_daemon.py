@@ -114,7 +114,7 @@ def test_mail_held_in_postfix_shows_in_prometheus_while_nothing_arrives_and_as_l
                 before = daemon.metric("mailprobe_delivery_latency_seconds_count")
                 assert query("mailprobe_in_flight_probes") > 4
                 assert daemon.metric("mailprobe_last_delivery_latency_seconds") < 2, "frozen at its last good value"
-                assert query('mailprobe_deadline_probes_total{met="false"}') > 0
+                daemon.until(lambda: query('mailprobe_deadline_probes_total{met="false"}') > 0, "deadlines are missed")
                 oldest = query("mailprobe_oldest_in_flight_seconds")
             daemon.until_metric("mailprobe_delivery_latency_seconds_count", before + 1)
             daemon.until(lambda: query("mailprobe_oldest_in_flight_seconds") < 2, "the queue has drained")
