@@ -6,6 +6,8 @@ PIP_TOOLS = pip-tools==7.6.2
 
 # The real mail providers and the real Prometheus that the tests start for themselves, as Debian packages.
 TEST_BED = postfix dovecot-imapd dovecot-lmtpd dovecot-sieve prometheus openssl nftables
+# What `make bench` measures itself against.
+PEERS = monitoring-plugins-contrib libnet-smtp-tls-perl libmail-imapclient-perl libio-socket-ssl-perl
 # Debian's Python comes without ensurepip.
 VENV_PACKAGE = $(shell "$(PYTHON)" -c "import venv, ensurepip" 2>/dev/null || echo python3-venv)
 
@@ -33,7 +35,7 @@ lint: .venv/dev.stamp ## style, format and types
 	.venv/bin/mypy
 
 bench: .venv/dev.stamp ## accuracy and cost, measured on real servers
-	@deploy/debian-packages.sh $(TEST_BED)
+	@deploy/debian-packages.sh $(TEST_BED) $(PEERS)
 	.venv/bin/python -m tests.bench $(ARGS)
 
 soak: .venv/dev.stamp ## ten minutes, 20 routes, real servers: is every probe accounted for?

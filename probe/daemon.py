@@ -62,6 +62,7 @@ async def started(
     running = Running(prober, board, 0)
     pages = web.Pages(metrics.render, prober.has_tried_everything, running.views)
     try:
+        await prober.load()
         async with web.serve(pages, settings.listen_host, settings.listen_port) as running.port, prober:
             schedule = _Schedule(prober, metrics, rng)
             background = [
@@ -167,6 +168,12 @@ async def _reload_on_hangup(
                 for text in str(error).splitlines():
                     log.error(line("reload_failed", reason=text))  # noqa: TRY400 - the text says it all
                 continue
+            before = prober.settings
+            here = ("state_dir", "listen_host", "listen_port")
+            if any(getattr(settings, name) != getattr(before, name) for name in here):
+                log.warning(line("reload", warning="another state_dir or listen address takes a restart"))
+            for warning in settings.warnings:
+                log.warning(line("config", warning=warning))
             metrics.configure(settings.accounts, settings.routes)
             prober.apply(settings)
             schedule.follow(settings.routes)

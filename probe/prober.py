@@ -58,21 +58,24 @@ class Prober:
 
     # -- life ----------------------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Prober:
+    async def load(self) -> None:
+        """Take up what the ledger holds; before this, nobody must be told what is in flight."""
         found = await self._ledger.open_probes()
         self._cursors = await self._ledger.cursors()
-        last_look = max((cursor.looked.wall for cursor in self._cursors.values()), default=0.0)
+        judged_until = await self._ledger.judged_until()
         longest = max((d for route in self.settings.routes.values() for d in route.deadlines), default=0.0)
-        young = await self._ledger.started_since(last_look - longest - _LONGEST_SUBMISSION)
-        self.recorder.resume(found, young, await self._ledger.counts(), last_look)
+        young = await self._ledger.started_since(judged_until - longest - _LONGEST_SUBMISSION)
+        self.recorder.resume(found, young, await self._ledger.counts(), judged_until)
         for probe in found:
             if probe.state not in {State.SENDING, State.EARLY}:
                 continue
             # We were stopped in the middle of its submission: nobody knows whether the server took it.
             self.recorder.put(Unconfirmed(probe.id, self.clock(), probe.started, "restart"))
+
+    async def __aenter__(self) -> Prober:
         self._tasks = {
             "recorder": asyncio.create_task(self.recorder.run()),
-            "tick": asyncio.create_task(self.recorder.tick()),
+            "tick": asyncio.create_task(self._tick()),
             "contact": asyncio.create_task(self._report_contact()),
         }
         self.apply(self.settings)
@@ -95,6 +98,12 @@ class Prober:
         """Whether every mailbox has been tried at least once."""
         watchers = self.watchers.values()
         return bool(watchers) and all(watcher.attempted.is_set() for watcher in watchers)
+
+    async def _tick(self) -> None:
+        """Let time decide, but only after every mailbox was tried: what came while we were down lies there."""
+        for watcher in list(self.watchers.values()):
+            await watcher.attempted.wait()
+        await self.recorder.tick()
 
     async def _report_contact(self) -> None:
         while True:
@@ -172,12 +181,15 @@ class Prober:
         self._sink.started(route.name, max(0.0, elapsed(due, sending.at)))
         token = Token(sending.probe, route.name, due.wall, sending.at.wall)
         content = compose(self._key, token, Mail(sender, recipient, self.settings.contact))
+        watcher = self.watchers.get(route.recipient)
+        if watcher:
+            watcher.may_come(sending.at)
         await self.recorder.durable(sending)
         submitted = await submitter.submit(sending, content, on_stage)
         match submitted:
             case Accepted(at=since) | Unconfirmed(since=since):
                 # Before it is on disk: asking is only a hint, and the mail may be there within milliseconds.
-                if watcher := self.watchers.get(route.recipient):
+                if watcher:
                     watcher.expect(sending.probe, route.name, since)
         self.recorder.put(submitted)
         if submitter.certificate_not_after:
@@ -202,6 +214,6 @@ class Prober:
     def _recognise(self, raw: bytes) -> Recognised | Refused | None:
         return recognise(self._key, raw, self._senders)
 
-    def _settle(self, arrived: Arrived) -> None:
+    def _settle(self, arrived: Arrived, ours: bool) -> None:
         if watcher := self.watchers.get(arrived.place.account):
-            watcher.settle(arrived.place)
+            watcher.settle(arrived.place, ours)

@@ -82,7 +82,12 @@ def soak(bed: MailBed, directory: Path, seconds: float, every: str) -> bool:
         asks = daemon.metric("mailprobe_mailbox_asks_total")
         page = daemon.get("/metrics")
         ended = daemon.stop()
-    states = asyncio.run(_states(directory / "state" / "ledger.sqlite"))
+        states = asyncio.run(_states(directory / "state" / "ledger.sqlite"))
+        while states[State.ACCEPTED]:  # the one route's only probe was just due: the next start finds it
+            daemon.start()
+            daemon.until(lambda: daemon.metric("mailprobe_in_flight_probes") == 0, "nothing in flight", 60)
+            daemon.stop()
+            states = asyncio.run(_states(directory / "state" / "ledger.sqlite"))
     log = daemon.log()
     accepted = log.count(" accepted route=")
     saved = Counter(
