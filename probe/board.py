@@ -8,6 +8,7 @@ from collections.abc import Callable
 from probe.core.events import Accepted, Arrived, Instant, elapsed
 from probe.core.outcome import InFlight, Outcome, RouteView, Sink
 from probe.core.settings import Settings
+from probe.core.state import arrival_bounds
 
 
 class Board(Sink):
@@ -27,7 +28,7 @@ class Board(Sink):
         if isinstance(outcome.event, Accepted):
             self.accepted[probe.route] += 1
         if isinstance(outcome.event, Arrived):
-            self._arrival[probe.route] = outcome.event.at
+            self._arrival[probe.route] = arrival_bounds(outcome.event)[1]
         if outcome.measured_now and probe.latency is not None:
             self._latency[probe.route] = probe.latency
             self.delivered[probe.route] += 1

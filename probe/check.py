@@ -121,7 +121,7 @@ def _abilities(account: Account, connection: Connection) -> list[Finding]:
 async def _folders(account: Account, connection: Connection) -> AsyncIterator[Finding]:
     listed = await connection.list_folders()
     watched = choose(listed, account.folders)
-    for missing in set(account.folders) - {folder.name for folder in watched}:
+    for missing in {name for name in account.folders if name.upper() != "INBOX"} - {folder.name for folder in watched}:
         names = ", ".join(sorted(folder.name for folder in listed))
         yield Finding(account.name, "bad", f"folders: there is no {missing!r}; there are {names}")
     for folder in watched:

@@ -210,12 +210,16 @@ def demo(options: _Options, limit: str | None) -> None:
         from probe import demo as embedded
     except ImportError as error:
         _fail(f"the demo needs more packages ({error.name} is missing): pip install 'mailprobe[demo]'")
-    host, _, port = (options.listen or _free(_LISTEN)).rpartition(":")
+    try:
+        host, port = config.listen_address(options.listen or _free(_LISTEN))
+    except ValueError as error:
+        _fail(f"--listen: {error}")
     stories = {name: story for name, (story, _) in embedded.STORIES.items()}
 
     async def show_it() -> None:
-        async with embedded.started(host.strip("[]"), int(port)) as running:
-            await _show_demo(running, stories, f"http://{host}:{running.port}", seconds)
+        async with embedded.started(host, port) as running:
+            url = f"http://[{host}]:{running.port}" if ":" in host else f"http://{host}:{running.port}"
+            await _show_demo(running, stories, url, seconds)
 
     _run(show_it())
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from probe.core.events import Cursor, Event, Instant
-from probe.core.state import OPEN, Probe, State, advance
+from probe.core.state import OPEN, ImpossibleEvent, Probe, State, advance
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -39,6 +40,7 @@ CREATE TABLE cursors (
 ) WITHOUT ROWID;
 """
 _T = TypeVar("_T")
+log = logging.getLogger("mailprobe.ledger")
 
 
 class LedgerError(Exception):
@@ -58,12 +60,19 @@ class Ledger:
             self._thread.shutdown()
             raise
 
-    async def commit(self, events: Sequence[Event], probes: Iterable[Probe], cursors: Iterable[Cursor] = ()) -> None:
-        """Make these events durable in one transaction. `probes` are the probes as they are after the events."""
+    async def commit(
+        self,
+        events: Sequence[Event],
+        probes: Iterable[Probe],
+        cursors: Iterable[Cursor] = (),
+        judged_until: float | None = None,
+    ) -> None:
+        """Make these events durable in one transaction. `probes` are the probes as they are after the events;
+        `judged_until` is the Unix time up to which passed deadlines have been counted."""
         rows = [(e.probe, type(e).__name__, e.at.wall, json.dumps(_record(e), separators=(",", ":"))) for e in events]
         states = [(p.id, p.route, p.state.value, p.started.wall) for p in probes]
         marks = [(c.account, c.folder, c.uidvalidity, c.uid, json.dumps(c.looked)) for c in cursors]
-        await self._call(_write, rows, states, marks)
+        await self._call(_write, rows, states, marks, judged_until)
 
     async def open_probes(self) -> list[Probe]:
         """Every probe to which something is still expected to happen, rebuilt from its events, oldest first."""
@@ -73,6 +82,10 @@ class Ledger:
     async def started_since(self, wall: float) -> list[Probe]:
         """Every probe that was started at this Unix time or later, in the order of their first events."""
         return await self._call(_load, "started >= ?", (wall,))
+
+    async def judged_until(self) -> float:
+        """The Unix time up to which passed deadlines have been counted; 0: none has."""
+        return await self._call(_load_judged)
 
     async def find(self, probe: str) -> Probe | None:
         """The probe with this id, open or not; None when the ledger does not know it."""
@@ -149,7 +162,9 @@ def _mend(path: Path, error: Exception) -> str:
     return f"{path}: {text}; state_dir must be a directory that mailprobe can write to"
 
 
-def _write(db: sqlite3.Connection, rows: list[Any], states: list[Any], marks: list[Any]) -> None:
+def _write(
+    db: sqlite3.Connection, rows: list[Any], states: list[Any], marks: list[Any], judged_until: float | None
+) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         db.executemany("INSERT INTO events (probe, kind, at, record) VALUES (?, ?, ?, ?)", rows)
@@ -157,19 +172,31 @@ def _write(db: sqlite3.Connection, rows: list[Any], states: list[Any], marks: li
             "INSERT INTO probes VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state", states
         )
         db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)", marks)
+        if judged_until is not None:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('judged_until', ?)", (repr(judged_until),))
         db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:  # a full disk has rolled back by itself
+            db.execute("ROLLBACK")
         raise
 
 
 def _load(db: sqlite3.Connection, where: str, args: tuple[object, ...]) -> list[Probe]:
     probes: dict[str, Probe] = {}
-    query = f"SELECT kind, record FROM events JOIN probes ON id = probe WHERE {where} ORDER BY seq"  # noqa: S608 - ours
-    for kind, record in db.execute(query, args):
-        event = _event(kind, json.loads(record))
-        probes[event.probe] = advance(probes.get(event.probe), event)
+    query = f"SELECT probe, kind, record FROM events JOIN probes ON id = probe WHERE {where} ORDER BY seq"  # noqa: S608 - ours
+    for probe, kind, record in db.execute(query, args):
+        try:
+            event = _event(kind, json.loads(record))
+            probes[probe] = advance(probes.get(probe), event)
+        except (ImpossibleEvent, KeyError, ValueError, TypeError):  # a rescued file, say; the others must not suffer
+            log.exception("the record of probe %s in the ledger cannot be read; it is left out", probe)
+            probes.pop(probe, None)
     return list(probes.values())
+
+
+def _load_judged(db: sqlite3.Connection) -> float:
+    found = db.execute("SELECT value FROM meta WHERE key = 'judged_until'").fetchone()
+    return float(found[0]) if found else 0.0
 
 
 def _load_cursors(db: sqlite3.Connection) -> dict[tuple[str, str], Cursor]:

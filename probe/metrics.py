@@ -43,6 +43,7 @@ from probe.core.events import (
 from probe.core.match import Verdict
 from probe.core.outcome import DeadlinePassed, InFlight, Outcome, Sink
 from probe.core.settings import Account, Route
+from probe.core.state import arrival_bounds
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -59,6 +60,8 @@ _OUTCOMES = {
 _STAGES = ("resolve", "connect", "tls", "ehlo", "auth", "envelope", "data")
 _PLACEMENTS = ("inbox", "junk", "other")
 _UNRECOGNISED = ("forged", "reply", "foreign_sender", "foreign")
+_SKIPS = ("auth_backoff", "too_many_running", "overslept", "ledger_unwritable")
+_DISCONNECTS = ("eof", "reset", "bye", "timeout", "keepalive", "auth_refused", "dns_failure")  # the likely ones
 _FRESH = 0.2  # seconds for which one rendering serves everybody
 
 
@@ -216,12 +219,16 @@ class Metrics(Sink):
             self.stages.labels(name, stage)
         for placement in _PLACEMENTS:
             self.arrivals.labels(name, placement)
+        for reason in _SKIPS:
+            self.skips.labels(name, reason)
 
     def _begin_mailbox(self, name: str) -> None:
         for metric in (self.mailboxes, self.contacts, self.asks):
             metric.labels(name)
         for reason in _UNRECOGNISED:
             self.unrecognised_mails.labels(name, reason)
+        for reason in _DISCONNECTS:
+            self.disconnects.labels(name, reason)
 
     def _forget_route(self, name: str) -> None:
         for metric in vars(self).values():
@@ -251,7 +258,7 @@ class Metrics(Sink):
                 self.duplicates.labels(route).inc()
             case Arrived():
                 self.arrivals.labels(route, event.placement).inc()
-                self.last_arrival.labels(route).set(event.at.wall)
+                self.last_arrival.labels(route).set(arrival_bounds(event)[1].wall)
                 if outcome.verdict is Verdict.FOUND:
                     self.found.labels(route).inc()
                 self._order(route, probe.started.wall)
@@ -267,7 +274,7 @@ class Metrics(Sink):
 
     def deadline_passed(self, passed: DeadlinePassed) -> None:
         """Count a deadline that has passed."""
-        if passed.route in self._routes:
+        if passed.route in self._routes and passed.deadline in self._routes[passed.route].deadlines:
             met = "unknown" if passed.met is None else str(passed.met).lower()
             self.deadlines.labels(passed.route, _seconds(passed.deadline), met).inc()
 

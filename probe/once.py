@@ -77,6 +77,9 @@ async def once(
                 if not settings.accounts[route.recipient].keep_mails:
                     async with asyncio.timeout(_CLEAN_UP):
                         await listener.removed_all.wait()
+            if listener.probe is None and not watcher.up:
+                text = f"cannot see the mailbox of {route.recipient}: {listener.blind}"
+                return Result("unknown", text, route, submitted)
             return _judged(route, submitted, listener.probe, timeout)
     finally:
         ledger.close()
@@ -110,9 +113,8 @@ def _not_accepted(route: Route, submitted: Submitted) -> Result:
 
 def _judged(route: Route, submitted: Submitted, probe: Probe | None, timeout: float) -> Result:
     if probe is None or probe.latency is None or probe.arrived is None:
-        text = (
-            f"accepted, but not there after {duration(timeout)}: {route.recipient}'s or {route.sender}'s side holds it"
-        )
+        said = "accepted" if isinstance(submitted, Accepted) else "perhaps accepted"
+        text = f"{said}, but not there after {duration(timeout)}: {route.recipient}'s or {route.sender}'s side holds it"
         return Result("critical", text, route, submitted)
     late = [deadline for deadline in route.deadlines if probe.latency > deadline]
     verdict: Verdict = "ok" if not late else "critical" if len(late) == len(route.deadlines) > 1 else "warning"

@@ -18,7 +18,7 @@ from probe.core.outcome import Sink
 from probe.core.settings import Account, Route, Settings
 from probe.core.state import State
 from probe.core.token import Token
-from probe.ledger import Ledger
+from probe.ledger import Ledger, LedgerError
 from probe.mail.smtp import OnStage, Submitter
 from probe.mail.watcher import Watcher
 from probe.recorder import Recorder
@@ -49,7 +49,9 @@ class Prober:
         self.settings = settings
         self.clock = clock
         self.watchers: dict[str, Watcher] = {}
-        self.recorder = Recorder(ledger, clock, lambda: self.settings.routes, self.sees, sink, self._settle)
+        self.recorder = Recorder(
+            ledger, clock, lambda: self.settings.routes, self.sees, sink, LedgerError, self._settle
+        )
         self._ledger, self._key, self._rng, self._sink, self._timeout = ledger, key, rng, sink, timeout
         self._submitters: dict[str, Submitter] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -38,7 +38,7 @@ class Ledger(Protocol):
     """What the recorder needs of a ledger; ledger.Ledger is one."""
 
     async def commit(
-        self, events: Sequence[Event], probes: Iterable[Probe], cursors: Iterable[Cursor] = ()
+        self, events: Sequence[Event], probes: Iterable[Probe], cursors: Iterable[Cursor], judged_until: float | None
     ) -> None: ...
     async def find(self, probe: str) -> Probe | None: ...
 
@@ -65,7 +65,8 @@ class Recorder:
     routes: Callable[[], dict[str, Route]]
     can_see: Callable[[str], bool]
     sink: Sink
-    settle: Callable[[Arrived], None] = lambda arrived: None
+    transient: type[Exception]  # what the ledger raises when trying again may help
+    settle: Callable[[Arrived, bool], None] = lambda arrived, ours: None
     probes: dict[str, Probe] = field(default_factory=dict)  # the open ones
     counts: Counter[tuple[str, State]] = field(default_factory=Counter)  # all on record, by route and state
     stuck: bool = False  # the ledger cannot be written just now
@@ -150,7 +151,7 @@ class Recorder:
                 route = routes.get(probe.route)
                 start = probe.answerable
                 late = route and start and probe.state in IN_FLIGHT and elapsed(start, now) > route.lost_after
-                if late and not self.stuck:
+                if late and not self.stuck and self.can_see(probe.recipient):
                     self.put(Expired(probe.id, now))
             if self._deadlines and self._deadlines[0][0] + _GRACE <= now.boot:
                 self._queue.append(_Judge(now))  # in its turn: after the arrivals that were seen before
@@ -162,12 +163,13 @@ class Recorder:
     async def _record(self, batch: Sequence[_Waiting | _Judge | Cursor]) -> None:
         outcomes = await self._insist(lambda: self._outcomes([i.event for i in batch if isinstance(i, _Waiting)]))
         cursors = {(item.account, item.folder): item for item in batch if isinstance(item, Cursor)}
-        await self._commit([outcome for outcome in outcomes if outcome.recorded], list(cursors.values()))
+        judged = max((item.now.wall - _GRACE for item in batch if isinstance(item, _Judge)), default=None)
+        await self._commit([outcome for outcome in outcomes if outcome.recorded], list(cursors.values()), judged)
         for outcome in outcomes:
             self._adopt(outcome)
             self.sink.observe(outcome)
-            if isinstance(outcome.event, Arrived) and outcome.verdict is not Verdict.FOREIGN:
-                self.settle(outcome.event)
+            if isinstance(outcome.event, Arrived):
+                self.settle(outcome.event, outcome.verdict is not Verdict.FOREIGN)
         for item in batch:
             if isinstance(item, _Judge):
                 self._judge_deadlines(item.now)
@@ -189,13 +191,13 @@ class Recorder:
                     after[event.probe] = outcome.probe
         return outcomes
 
-    async def _commit(self, outcomes: Sequence[Outcome], cursors: Sequence[Cursor]) -> None:
-        if not outcomes and not cursors:
+    async def _commit(self, outcomes: Sequence[Outcome], cursors: Sequence[Cursor], judged: float | None) -> None:
+        if not outcomes and not cursors and judged is None:
             return
         probes = {outcome.event.probe: outcome.probe for outcome in outcomes if outcome.probe}
         events = [outcome.event for outcome in outcomes]
         began = self.clock()
-        await self._insist(lambda: self.ledger.commit(events, probes.values(), cursors))
+        await self._insist(lambda: self.ledger.commit(events, probes.values(), cursors, judged))
         self.sink.committed(len(events), elapsed(began, self.clock()), None)
 
     async def _insist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
@@ -203,7 +205,7 @@ class Recorder:
         while True:
             try:
                 result = await attempt()
-            except Exception as error:  # noqa: BLE001 - a sink tells people; stopping would lose what is queued
+            except self.transient as error:
                 self.stuck = True
                 self.sink.committed(0, 0.0, str(error))
                 await asyncio.sleep(_RETRY)

@@ -40,7 +40,7 @@ def verdict(result: Result) -> Text:
     data = ""
     if result.probe and result.probe.latency is not None:
         limits = ";".join(
-            f"{deadline:g}" for deadline in sorted({result.route.deadlines[0], result.route.deadlines[-1]})
+            f"{deadline:g}" for deadline in sorted({*result.route.deadlines[:1], *result.route.deadlines[-1:]})
         )
         data = f" | latency={result.probe.latency:.3f}s;{limits}"
     word = result.verdict.upper()

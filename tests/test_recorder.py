@@ -16,7 +16,7 @@ from probe.core.match import Verdict
 from probe.core.outcome import DeadlinePassed
 from probe.core.settings import Route
 from probe.core.state import Probe, State
-from probe.ledger import Ledger
+from probe.ledger import Ledger, LedgerError
 from probe.recorder import Recorder
 
 from .make import (
@@ -45,10 +45,16 @@ class Watched(Ledger):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def commit(self, events: Sequence[Event], probes: Iterable[Probe], cursors: Iterable[Cursor] = ()) -> None:
+    async def commit(
+        self,
+        events: Sequence[Event],
+        probes: Iterable[Probe],
+        cursors: Iterable[Cursor] = (),
+        judged_until: float | None = None,
+    ) -> None:
         self.commits.append(list(events))
         await self.gate.wait()
-        await super().commit(events, probes, cursors)
+        await super().commit(events, probes, cursors, judged_until)
 
     def break_(self, broken: bool) -> None:
         """From now on the file cannot be written, as SQLite itself says it; or can again."""
@@ -71,8 +77,12 @@ class World:
         self.recorder = self.begin()
 
     def begin(self) -> Recorder:
+        def settle(arrived: Arrived, ours: bool) -> None:
+            if ours:
+                self.settled.append(arrived)
+
         return Recorder(
-            self.ledger, self.clock, lambda: self.routes, lambda _: self.sees, self.told, self.settled.append
+            self.ledger, self.clock, lambda: self.routes, lambda _: self.sees, self.told, LedgerError, settle
         )
 
     async def put(self, *events: Event) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from probe.core.events import Arrived, Event, clock_between, elapsed
 from probe.core.outcome import Outcome
 from probe.core.state import IN_FLIGHT, OPEN, TRANSITIONS, ImpossibleEvent, Probe, State, advance, arrival_bounds
-from probe.ledger import Ledger
+from probe.ledger import Ledger, LedgerError
 from probe.recorder import Recorder
 
 from .make import (
@@ -303,7 +303,7 @@ async def _live(steps: list[tuple[object, ...]], path: Path) -> None:
     ledger = Ledger(path)
 
     def begin() -> Recorder:
-        return Recorder(ledger, clock, lambda: routes, lambda _: True, Told())
+        return Recorder(ledger, clock, lambda: routes, lambda _: True, Told(), LedgerError)
 
     recorder = begin()
     for step in steps:

@@ -107,7 +107,7 @@ class Book:
 
     def settle(self, place: Place) -> None:
         assert self.watcher
-        self.watcher.settle(place)
+        self.watcher.settle(place, True)
 
     @property
     def probes(self) -> list[int]:
@@ -497,7 +497,7 @@ async def test_another_uidvalidity_than_the_cursor_s_means_a_search_by_date_and_
         fake.folders["INBOX"].uidvalidity = 2
         async with watching(fake, settled=False, cursors=[cursor(50, uidvalidity=1)]) as scene:
             for uid in (1, 2, 3, 50):
-                scene.watcher.settle(Place("own", "INBOX", 1, uid))
+                scene.watcher.settle(Place("own", "INBOX", 1, uid), True)
             fake.append(FOREIGN)
             await until(lambda: scene.count(b"FETCH 4:*"))
             await scene.listening()

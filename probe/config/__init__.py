@@ -15,10 +15,10 @@ from pathlib import Path
 from probe.config.notes import ConfigError, Notes
 from probe.config.records import Maker
 from probe.config.sources import credentials, environment, read_document, read_file
-from probe.config.values import parse_duration
+from probe.config.values import listen_address, parse_duration
 from probe.core.settings import Settings
 
-__all__ = ["ConfigError", "load", "parse_duration"]
+__all__ = ["ConfigError", "listen_address", "load", "parse_duration"]
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:

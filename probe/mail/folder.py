@@ -111,6 +111,8 @@ class FolderWatch:
         cursor = self.mailbox.cursors.get(self.watched.name)
         self.looked = cursor.looked if cursor else None
         known = cursor is not None and cursor.uidvalidity == self.uidvalidity
+        if cursor and uidnext is not None and uidnext <= cursor.uid:
+            known = False  # the mailbox was put back to an earlier state, against RFC 9051 §2.3.1.1
         self.last = cursor.uid if cursor and known else 0
         if known and uidnext is not None and uidnext <= self.last + _CHUNK:
             if exists and uidnext > self.last + 1:
@@ -225,12 +227,12 @@ class FolderWatch:
         self.asker.expect(probe, route, since, usual)
         self.wake.set()
 
-    def settle(self, place: Place) -> None:
+    def settle(self, place: Place, ours: bool) -> None:
         """See Watcher.settle. A place of another UIDVALIDITY is not ours to touch."""
-        ours = place.account == self.mailbox.account.name and place.uidvalidity == self.uidvalidity
-        if not ours or place.uid not in self.unsettled:
+        here = place.account == self.mailbox.account.name and place.uidvalidity == self.uidvalidity
+        if not here or place.uid not in self.unsettled:
             return
-        if self.unsettled[place.uid][0] and not self.mailbox.account.keep_mails:
+        if ours and self.unsettled[place.uid][0] and not self.mailbox.account.keep_mails:
             self.removable.add(place.uid)
         else:
             del self.unsettled[place.uid]

@@ -81,9 +81,13 @@ def _names(addresses: list[AddrInfoType]) -> str:
     return ", ".join(str(address[4][0]) for address in addresses)
 
 
-@functools.lru_cache(maxsize=64)
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer, chain and host name verified, against the system's CAs or only this file's."""
+    """TLS 1.2 or newer, chain and host name verified, against the system's CAs or only this file's as it is now."""
+    return _tls_context(ca_file, ca_file.stat().st_mtime_ns if ca_file else 0)
+
+
+@functools.lru_cache(maxsize=64)
+def _tls_context(ca_file: Path | None, _changed: int) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

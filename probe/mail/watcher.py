@@ -25,6 +25,7 @@ from probe.mail.net import Unreachable
 
 _RETRY = 2.0, 300.0  # seconds before the first and at most before later attempts after a connection failed
 _RETRY_LOGIN = 120.0, 3600.0  # the same after a refused log-in: repeated quickly, it would lock the account
+_FOR_NOW = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"}  # RFC 5530: the server's own trouble, not the password's
 _WELL = 30.0  # seconds of watching after which a loss is a new trouble and not the old one
 _REMEMBERED = 1000  # arrivals that are remembered, lest a probe be asked for that was here before its 250
 
@@ -78,7 +79,7 @@ class Watcher:
                 was_well = self.up_since is not None and elapsed(self.up_since, self.clock()) > _WELL
                 if was_well:
                     delays = self._delays()
-                delay = next(delays[isinstance(error, AuthRefused)])
+                delay = next(delays[isinstance(error, AuthRefused) and error.code not in _FOR_NOW])
                 self.sink.mailbox_down(self.account.name, _label(error), str(error), delay)
             finally:
                 self.up_since = None
@@ -96,8 +97,7 @@ class Watcher:
 
     def expect(self, probe: str, route: str, since: Instant) -> None:
         """A probe was accepted: ask for it, in the folder where its route's last mail came."""
-        if self.backlog_since is None:
-            self.backlog_since = since.wall  # it may come before a folder is looked at for the first time
+        self.may_come(since)
         if probe in self._recent:
             self._usual[route].learn(0.0, 0, self.account.asking.floor)
             return
@@ -111,11 +111,16 @@ class Watcher:
         found = [folder.connection.last_contact for folder in self._folders.values() if folder.connection]
         return max(found, default=None)
 
-    def settle(self, place: Place) -> None:
-        """The arrival at this place is on record: its mail may go."""
+    def may_come(self, since: Instant) -> None:
+        """A probe is being sent: from this instant on its mail may come, even before its 250."""
+        if self.backlog_since is None:
+            self.backlog_since = since.wall
+
+    def settle(self, place: Place, ours: bool) -> None:
+        """The arrival at this place is on record: its mail may go. Or it is not `ours`: its mail is left alone."""
         folder = self._folders.get(place.folder)
         if folder:
-            folder.settle(place)
+            folder.settle(place, ours)
 
     async def _session(self) -> None:
         assert self.account.imap is not None
