@@ -91,6 +91,12 @@ def test_every_query_of_the_dashboard_runs_and_returns_data(
         daemon.stop()
 
 
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\(([^):#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
 def test_the_pinned_packages_name_no_address_and_no_path() -> None:
     for name in ("constraints.txt", "constraints-dev.txt"):
         lines = (ROOT / name).read_text().splitlines()
