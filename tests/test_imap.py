@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gc
 import inspect
 import itertools
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-import uvloop
 from aioimaplib import aioimaplib
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,30 +30,12 @@ from probe.mail.imap import AuthRefused, Connection, Lost, Refused
 from probe.mail.imap_syntax import Framer, Malformed
 
 from .fake_imap import CAPABILITIES, FakeImap, Handler, certificate
+from .loops import both_loops
 
 SHORT = 0.1  # seconds: a time limit that a test waits for
 LIMIT = 5.0  # seconds: a test that takes this long hangs
 PASSWORD = "hunter2 secret"
 MAIL = b"Subject: star * and (paren\r\n\r\nA9 OK not a tag\r\n"
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
-    return request.param  # type: ignore[no-any-return]
-
-
-def both_loops(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
-    """Runs an async test twice: the service uses uvloop where it is installed."""
-
-    def run(*, loop_factory: Callable[[], asyncio.AbstractEventLoop], **fixtures: object) -> None:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(test(**fixtures))
-
-    wanted = [it.replace(kind=inspect.Parameter.KEYWORD_ONLY) for it in inspect.signature(test).parameters.values()]
-    loop = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
-    functools.update_wrapper(run, test)
-    run.__signature__ = inspect.Signature([loop, *wanted])  # type: ignore[attr-defined]
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -335,3 +335,15 @@ def test_another_programs_database_is_not_taken_over(tmp_path: Path) -> None:
     refusal(path)
     with closing(sqlite3.connect(path)) as db:
         assert [name for (name,) in db.execute("SELECT name FROM sqlite_master")] == ["recipes"]
+
+
+async def test_until_when_deadlines_were_judged_is_on_record(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path)
+    assert await ledger.judged_until() == 0.0
+    await ledger.commit([], [], [], 1234.5)
+    await ledger.commit([sending()], [make_probe(sending())])
+    ledger.close()
+    ledger = Ledger(path)
+    assert await ledger.judged_until() == 1234.5
+    ledger.close()

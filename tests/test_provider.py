@@ -5,40 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import imaplib
-import inspect
 import logging
 import random
 import re
 import smtplib
 import time
 import warnings
-from collections.abc import Callable, Coroutine
 from email import message_from_bytes
 from itertools import count
 from typing import Any, Self
 
 import pytest
-import uvloop
 
 from probe.provider import HOST, Behaviour, Hold, Provider
 
+from .loops import both_loops
+
 ANN, BOB = "ann@a.test", "bob@b.test"
 USERS = {ANN: "apple", BOB: "pear tree"}
-
-
-def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run the test on asyncio's own loop and on uvloop. (pytest-asyncio's hook for this can only be in a conftest.)"""
-
-    def run(loop: Callable[[], asyncio.AbstractEventLoop], **fixtures: Any) -> None:
-        with asyncio.Runner(loop_factory=loop) as runner:
-            runner.run(test(**fixtures))
-
-    own = inspect.signature(test)
-    loop = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
-    run.__signature__ = own.replace(parameters=[*own.parameters.values(), loop])  # type: ignore[attr-defined]
-    run.__name__, run.__module__ = test.__name__, test.__module__
-    loops = [asyncio.new_event_loop, uvloop.new_event_loop]
-    return pytest.mark.parametrize("loop", loops, ids=["asyncio", "uvloop"])(run)
 
 
 def provider(behaviour: Behaviour | None = None) -> Provider:
@@ -128,7 +112,7 @@ class Reader:
         return [line.removeprefix("Subject: ") for line in lines if line.startswith("Subject: ")]
 
 
-@on_both_loops
+@both_loops
 async def test_a_submitted_mail_is_delivered_to_the_inbox_with_its_trace_on_top() -> None:
     async with provider() as p, Reader(p.imap_port) as bob:
         await bob.select()
@@ -151,7 +135,7 @@ async def test_a_submitted_mail_is_delivered_to_the_inbox_with_its_trace_on_top(
         assert seen.get_payload().startswith("body of one\r\n.dotted")
 
 
-@on_both_loops
+@both_loops
 async def test_a_junked_mail_lies_in_junk_and_nowhere_else() -> None:
     async with provider(Behaviour(junked=1)) as p, Reader(p.imap_port) as bob:
         await bob.select("Junk")
@@ -160,13 +144,13 @@ async def test_a_junked_mail_lies_in_junk_and_nowhere_else() -> None:
         assert "* 0 EXISTS" in await bob.select("INBOX")
 
 
-@on_both_loops
+@both_loops
 async def test_junk_exists_before_any_mail_has_come() -> None:
     async with provider() as p, Reader(p.imap_port) as bob:
         assert '* LIST (\\HasNoChildren) "/" Junk' in await bob.ask('LIST "" "*"')
 
 
-@on_both_loops
+@both_loops
 async def test_a_wrong_password_is_refused_with_535_by_plain_and_by_login() -> None:
     def attempt(port: int, how: str) -> int:
         with smtplib.SMTP(HOST, port, timeout=5) as smtp:
@@ -180,7 +164,7 @@ async def test_a_wrong_password_is_refused_with_535_by_plain_and_by_login() -> N
         assert [await asyncio.to_thread(attempt, p.smtp_port, how) for how in ("PLAIN", "LOGIN")] == [535, 535]
 
 
-@on_both_loops
+@both_loops
 async def test_login_is_as_good_as_plain() -> None:
     def attempt(port: int) -> int:
         with smtplib.SMTP(HOST, port, timeout=5) as smtp:
@@ -192,7 +176,7 @@ async def test_login_is_as_good_as_plain() -> None:
         assert await asyncio.to_thread(attempt, p.smtp_port) == 235
 
 
-@on_both_loops
+@both_loops
 async def test_a_wrong_password_is_refused_by_imap() -> None:
     def attempt(port: int) -> None:
         with (
@@ -205,7 +189,7 @@ async def test_a_wrong_password_is_refused_by_imap() -> None:
         await asyncio.to_thread(attempt, p.imap_port)
 
 
-@on_both_loops
+@both_loops
 async def test_nobody_submits_without_having_logged_in() -> None:
     def attempt(port: int) -> int:
         with smtplib.SMTP(HOST, port, timeout=5) as smtp:
@@ -222,14 +206,14 @@ async def test_nobody_submits_without_having_logged_in() -> None:
     [(Behaviour(refused=1), BOB, 550), (Behaviour(deferred=1), BOB, 450), (Behaviour(), "nobody@b.test", 550)],
     ids=["refused", "deferred", "unknown"],
 )
-@on_both_loops
+@both_loops
 async def test_who_gets_no_mail_is_told_at_rcpt(behaviour: Behaviour, to: str, code: int) -> None:
     async with provider(behaviour) as p:
         assert [reply for reply, _ in await submit(p, "unwanted", to=(to,))] == [code]
         assert p.queued(BOB) == 0
 
 
-@on_both_loops
+@both_loops
 async def test_a_lost_mail_is_accepted_and_never_queued() -> None:
     async with provider(Behaviour(lost=1)) as p, Reader(p.imap_port) as bob:
         await bob.select()
@@ -240,14 +224,14 @@ async def test_a_lost_mail_is_accepted_and_never_queued() -> None:
         assert await bob.arrivals(1) == ["kept"]
 
 
-@on_both_loops
+@both_loops
 async def test_a_share_of_one_half_loses_about_half() -> None:
     async with provider(Behaviour(lost=0.5, hold=Hold(0, 60))) as p:
         await submit(p, *map(str, range(40)))
         assert 10 < p.queued(BOB) < 30
 
 
-@on_both_loops
+@both_loops
 async def test_a_duplicated_mail_comes_twice() -> None:
     async with provider(Behaviour(duplicated=1)) as p, Reader(p.imap_port) as bob:
         await bob.select()
@@ -255,14 +239,14 @@ async def test_a_duplicated_mail_comes_twice() -> None:
         assert await bob.arrivals(2) == ["echo", "echo"]
 
 
-@on_both_loops
+@both_loops
 async def test_one_mail_to_two_recipients_goes_to_both_queues_once() -> None:
     async with Provider(USERS, dict.fromkeys(USERS, Behaviour(hold=Hold(0, 60))), random.Random(7)) as p:
         assert len(await submit(p, "both", to=(ANN, BOB, BOB))) == 1
         assert (p.queued(ANN), p.queued(BOB)) == (1, 1)
 
 
-@on_both_loops
+@both_loops
 async def test_a_held_queue_is_delivered_in_order_after_the_hold() -> None:
     sent = [f"mail {i}" for i in range(5)]
     started = time.monotonic()
@@ -274,7 +258,7 @@ async def test_a_held_queue_is_delivered_in_order_after_the_hold() -> None:
         assert p.queued(BOB) == 0
 
 
-@on_both_loops
+@both_loops
 async def test_one_recipients_hold_is_nobody_elses() -> None:
     async with Provider(USERS, {ANN: Behaviour(hold=Hold(0, 60))}, random.Random(7)) as p, Reader(p.imap_port) as bob:
         await bob.select()
@@ -283,7 +267,7 @@ async def test_one_recipients_hold_is_nobody_elses() -> None:
         assert (p.queued(ANN), p.queued(BOB)) == (1, 0)
 
 
-@on_both_loops
+@both_loops
 async def test_a_mail_is_in_the_queue_for_its_delay() -> None:
     async with provider(Behaviour(delay=(0.2, 0.25))) as p, Reader(p.imap_port) as bob:
         await bob.select()
@@ -311,7 +295,7 @@ def test_a_hold_rests_until_its_end_and_comes_again_every_period(hold: Hold, age
     assert hold.rest(age) == rest
 
 
-@on_both_loops
+@both_loops
 async def test_idle_hears_of_every_mail_of_a_burst() -> None:
     async with provider() as p, Reader(p.imap_port) as bob:
         await bob.select()
@@ -323,7 +307,7 @@ async def test_idle_hears_of_every_mail_of_a_burst() -> None:
         assert len(await bob.subjects()) == 50
 
 
-@on_both_loops
+@both_loops
 async def test_idle_hears_of_the_mail_that_came_between_its_last_answer_and_the_idle() -> None:
     async with provider(Behaviour(hold=Hold(0, 60))) as p, Reader(p.imap_port) as bob, Reader(p.imap_port) as other:
         await bob.select()
@@ -331,7 +315,7 @@ async def test_idle_hears_of_the_mail_that_came_between_its_last_answer_and_the_
         assert await bob.arrivals(1) == ["x"]
 
 
-@on_both_loops
+@both_loops
 async def test_uid_expunge_removes_that_mail_and_the_idler_hears_of_it() -> None:
     def expunge(port: int, subject: str) -> None:
         with imaplib.IMAP4(HOST, port, timeout=5) as imap:
@@ -354,7 +338,7 @@ async def test_uid_expunge_removes_that_mail_and_the_idler_hears_of_it() -> None
         assert await bob.subjects() == ["first", "third"]
 
 
-@on_both_loops
+@both_loops
 async def test_select_tells_uidvalidity_and_the_next_uid_and_the_mail_gets_it() -> None:
     async with provider() as p, Reader(p.imap_port) as bob:
         told = "\n".join(await bob.select())
@@ -365,7 +349,7 @@ async def test_select_tells_uidvalidity_and_the_next_uid_and_the_mail_gets_it() 
         assert f"[UIDNEXT {uid}]" in told
 
 
-@on_both_loops
+@both_loops
 async def test_closing_ends_every_task_and_connection_without_a_word(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -395,7 +379,7 @@ async def test_closing_ends_every_task_and_connection_without_a_word(
     assert capfd.readouterr() == ("", "")
 
 
-@on_both_loops
+@both_loops
 async def test_a_failure_inside_is_told(caplog: pytest.LogCaptureFixture) -> None:
     async with provider() as p, Reader(p.imap_port) as bob:
         await bob.ask("DELETE Junk")

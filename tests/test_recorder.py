@@ -558,3 +558,21 @@ async def test_a_route_that_is_no_longer_configured_keeps_its_probes_in_the_coun
     assert world.counts() == {("r", State.ACCEPTED): 1}
     await world.put(arrived(5001.0))
     assert world.counts() == {("r", State.DELIVERED): 1}
+
+
+async def test_a_deadline_is_judged_once_however_often_the_daemon_restarts(world: World) -> None:
+    await world.put(sending(), accepted(0.5))
+    await world.wait(33.0)
+    assert world.met() == [(30.0, False)]
+    judged = await world.ledger.judged_until()
+    for _ in range(3):
+        await world.restart(blind_until=judged - instant(0.0).wall)
+        await world.wait(34.0)
+        assert world.met() == []
+
+
+async def test_a_mail_of_somebody_else_is_settled_as_not_ours(world: World) -> None:
+    told: list[bool] = []
+    world.recorder.settle = lambda arrived, ours: told.append(ours)
+    await world.put(arrived(5.0))
+    assert told == [False]

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import functools
-import inspect
 import itertools
 import logging
 import random
@@ -18,7 +16,7 @@ import socket
 import ssl
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -50,6 +48,7 @@ from probe.mail.smtp import Submitter
 
 from .bed.pki import Authority, Certificate
 from .fake_smtp import CLOSE, HANG, RESET, Answer, FakeSmtp, Script, Step
+from .loops import both_loops
 
 SHORT = 0.15  # seconds: a time limit that a test waits for
 LIMIT = 5.0  # seconds: a test that takes this long hangs
@@ -133,25 +132,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
     yield sockets
     for sock in sockets:
         sock.detach()
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
-    return request.param  # type: ignore[no-any-return]
-
-
-def both_loops(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
-    """Runs an async test twice: the service uses uvloop where it is installed."""
-
-    def run(*, loop_factory: Callable[[], asyncio.AbstractEventLoop], **fixtures: object) -> None:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(test(**fixtures))
-
-    wanted = [it.replace(kind=inspect.Parameter.KEYWORD_ONLY) for it in inspect.signature(test).parameters.values()]
-    loop = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
-    functools.update_wrapper(run, test)
-    run.__signature__ = inspect.Signature([loop, *wanted])  # type: ignore[attr-defined]
-    return run
 
 
 def submitter_to(
