@@ -39,10 +39,8 @@ def verdict(result: Result) -> Text:
     """One line, as monitoring plugins print: STATE - text | performance data."""
     data = ""
     if result.probe and result.probe.latency is not None:
-        limits = ";".join(
-            f"{deadline:g}" for deadline in sorted({*result.route.deadlines[:1], *result.route.deadlines[-1:]})
-        )
-        data = f" | latency={result.probe.latency:.3f}s;{limits}"
+        ends = sorted({*result.route.deadlines[:1], *result.route.deadlines[-1:]})
+        data = ";".join([f" | latency={result.probe.latency:.3f}s", *(f"{deadline:g}" for deadline in ends)])
     word = result.verdict.upper()
     return Text.assemble((word, f"bold {_COLOURS[result.verdict]}"), f" - {result.route.name}: {result.text}{data}")
 
