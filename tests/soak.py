@@ -75,20 +75,23 @@ def soak(bed: MailBed, directory: Path, seconds: float, every: str) -> bool:
     config = accounts + "".join(route(f"r{i:02}", a, b, every) for i, (a, b) in enumerate(pairs))
     with Daemon(directory, config) as daemon:
         time.sleep(seconds)  # the length of the run is the point of it
-        # Then let no new probe begin, and see what is left arrive.
-        daemon.write(accounts + route("r00", *pairs[0], "1d"))
+        # Then hardly any new probe: see what is left arrive, in mailboxes that are all still watched.
+        daemon.write(accounts + "".join(route(f"r{i:02}", a, b, "1d") for i, (a, b) in enumerate(pairs)))
         daemon.signal(signal.SIGHUP)
         daemon.until(lambda: daemon.metric("mailprobe_in_flight_probes") == 0, "nothing in flight", 60)
         asks = daemon.metric("mailprobe_mailbox_asks_total")
         page = daemon.get("/metrics")
         ended = daemon.stop()
         states = asyncio.run(_states(directory / "state" / "ledger.sqlite"))
-        while states[State.ACCEPTED]:  # the one route's only probe was just due: the next start finds it
+        for _ in range(10):  # a probe that was just due when we stopped is found by the next start
+            if not states[State.ACCEPTED]:
+                break
             daemon.start()
             daemon.until(lambda: daemon.metric("mailprobe_in_flight_probes") == 0, "nothing in flight", 60)
             daemon.stop()
             states = asyncio.run(_states(directory / "state" / "ledger.sqlite"))
     log = daemon.log()
+    troubles = [line for line in daemon.troubles() if " config warning=" not in line]  # of accounts unused at the end
     accepted = log.count(" accepted route=")
     saved = Counter(
         event.message_id for event in bed.dovecot.events("save") if ".mailprobe@" in (event.message_id or "")
@@ -101,7 +104,7 @@ def soak(bed: MailBed, directory: Path, seconds: float, every: str) -> bool:
         > 0,
         f"{accepted} accepted, {states[State.DELIVERED]} delivered": accepted == states[State.DELIVERED],
         f"{len(saved)} mails saved by Dovecot, {saved.total() - len(saved)} of them twice": len(saved) == accepted,
-        f"{len(daemon.troubles())} warnings and errors in the log": not daemon.troubles(),
+        f"{len(troubles)} warnings and errors in the log": not troubles,
         f"{ours} of our mails left in the mailboxes": ours == 0,
         f"{foreign} of {len(users)} foreign mails that another client marked \\Deleted still there": foreign
         == len(users),
@@ -110,7 +113,7 @@ def soak(bed: MailBed, directory: Path, seconds: float, every: str) -> bool:
     for text, good in checks.items():
         print(f"{'ok ' if good else 'BAD'} {text}")
     print(f"    {asks / max(1, accepted):.1f} asks per probe")
-    for trouble in daemon.troubles()[:20]:
+    for trouble in troubles[:20]:
         print(f"    {trouble}")
     for line in page.splitlines():
         if line.startswith(("mailprobe_loop_stall_seconds_bucket", "mailprobe_schedule_lateness_seconds_bucket")):
