@@ -66,7 +66,7 @@ class Prober:
         self._cursors = await self._ledger.cursors()
         judged_until = await self._ledger.judged_until()
         longest = max((d for route in self.settings.routes.values() for d in route.deadlines), default=0.0)
-        young = await self._ledger.started_since(judged_until - longest - _LONGEST_SUBMISSION)
+        young = await self._ledger.started_since(judged_until - longest - _LONGEST_SUBMISSION) if longest else []
         self.recorder.resume(found, young, await self._ledger.counts(), judged_until)
         for probe in found:
             if probe.state not in {State.SENDING, State.EARLY}:
