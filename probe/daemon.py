@@ -14,15 +14,17 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from probe import __version__, clock, keyfile, web
 from probe.board import Board
-from probe.core.events import Instant, elapsed
+from probe.core.clocks import jumps
+from probe.core.events import Instant
 from probe.core.outcome import RouteView, Sink, Sinks
 from probe.core.schedule import due_times
 from probe.core.settings import Route, Settings
-from probe.ledger import Ledger
+from probe.core.state import State
+from probe.ledger import Ledger, LedgerError
 from probe.log import LogSink, line
 from probe.metrics import Metrics
 from probe.prober import Prober
@@ -31,7 +33,9 @@ log = logging.getLogger("mailprobe")
 
 _GRACE = 1.0  # seconds a submission may still take when we are told to stop
 _STEP = 30.0  # longest single sleep: a suspended machine wakes up to its schedule by the boot clock
-_TICK = 0.5  # seconds between looks at how late the loop is
+_TICK = 0.5  # seconds between looks at the clocks
+_DAY = 86400.0
+_HOUSEKEEPING = 60.0  # seconds between looks at the ledger's size and age
 
 
 @dataclass(slots=True)
@@ -41,11 +45,12 @@ class Running:
     prober: Prober
     board: Board
     port: int
+    essential: list[asyncio.Task[None]] = field(default_factory=list)  # if one of these ends, it is a bug
 
     def views(self) -> list[RouteView]:
         """Every route as it stands now."""
         prober = self.prober
-        return self.board.views(prober.settings, prober.recorder.in_flight(), prober.sees, prober.clock())
+        return self.board.views(prober.settings, prober.recorder.standing().in_flight, prober.sees, prober.clock())
 
 
 @asynccontextmanager
@@ -56,9 +61,10 @@ async def started(
     board = Board()
     key = keyfile.load(settings.state_dir)
     ledger = Ledger(settings.state_dir / "ledger.sqlite")
-    metrics = Metrics(__version__, lambda: prober.recorder.in_flight(), clock.now)  # noqa: PLW0108 - prober comes later
+    metrics = Metrics(__version__, lambda: prober.recorder.standing(), clock.now)  # noqa: PLW0108 - prober comes later
     metrics.configure(settings.accounts, settings.routes)
-    prober = Prober(settings, ledger, key, clock.now, rng, Sinks(metrics, LogSink(), board, *more))
+    sinks = Sinks(metrics, LogSink(), board, *more, on_bug=_listener_failed)
+    prober = Prober(settings, ledger, key, clock.now, rng, sinks)
     running = Running(prober, board, 0)
     pages = web.Pages(metrics.render, prober.has_tried_everything, running.views)
     try:
@@ -66,9 +72,11 @@ async def started(
         async with web.serve(pages, settings.listen_host, settings.listen_port) as running.port, prober:
             schedule = _Schedule(prober, metrics, rng)
             background = [
-                asyncio.create_task(_measure_stalls(metrics)),
+                asyncio.create_task(_watch_clocks(metrics, sinks)),
+                asyncio.create_task(_keep_house(ledger, prober, sinks)),
                 asyncio.create_task(_reload_on_hangup(prober, metrics, schedule, reload)),
             ]
+            running.essential = [*background, *prober.essential()]
             schedule.follow(settings.routes)
             try:
                 yield running
@@ -89,7 +97,13 @@ async def run(settings: Settings, reload: Callable[[], Settings]) -> None:
     async with started(settings, reload, random.Random()) as running:  # noqa: S311 - for phases, not for secrets
         routes = len(settings.routes)
         log.info(line("started", version=__version__, routes=routes, listen=f"{settings.listen_host}:{running.port}"))
-        await stop.wait()
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopping, *running.essential}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            log.critical("bug: a task that must never end has ended; stopping, so that it is noticed")
+        for task in running.essential:
+            if task.done():
+                task.result()
         log.info(line("stopping"))
     log.info(line("stopped"))
 
@@ -142,13 +156,35 @@ class _Schedule:
             self._sink.skipped(route.name, "bug")
 
 
-async def _measure_stalls(metrics: Metrics) -> None:
-    before = clock.now()
+def _listener_failed(what: str) -> None:
+    log.exception("bug: a listener failed at %s", what)
+
+
+async def _watch_clocks(metrics: Metrics, sink: Sink) -> None:
+    before = clock.reading()
     while True:
         await asyncio.sleep(_TICK)
-        after = clock.now()
-        metrics.stall.observe(max(0.0, elapsed(before, after) - _TICK))
+        after = clock.reading()
+        metrics.stall.observe(max(0.0, after.awake - before.awake - _TICK))
+        for kind, seconds in jumps(before, after, _TICK):
+            sink.clock_jumped(kind, seconds)
         before = after
+
+
+async def _keep_house(ledger: Ledger, prober: Prober, sink: Sink) -> None:
+    """Forget what is older than the configuration asks for, a little at a time; tell how big the ledger is."""
+    while True:
+        gone: dict[tuple[str, State], int] = {}
+        try:
+            now, retention = clock.now().wall, prober.settings.retention
+            # A mail found late must still be known, and every deadline judged.
+            needed = now - _DAY - max(route.lost_after for route in prober.settings.routes.values())
+            gone = await ledger.forget(now - retention.keep, retention.max_size, needed)
+            prober.recorder.forget(gone)
+            sink.stored(await ledger.size())
+        except LedgerError as error:
+            log.warning(line("retention_failed", reason=error))
+        await asyncio.sleep(_TICK if gone else _HOUSEKEEPING)
 
 
 async def _reload_on_hangup(

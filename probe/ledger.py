@@ -14,8 +14,10 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -25,7 +27,6 @@ from probe.core.state import OPEN, ImpossibleEvent, Probe, State, advance
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE probes (
   id TEXT PRIMARY KEY, route TEXT NOT NULL, state TEXT NOT NULL, started REAL NOT NULL  -- Unix time
 ) WITHOUT ROWID;
@@ -39,6 +40,7 @@ CREATE TABLE cursors (
   account TEXT, folder TEXT, uidvalidity INTEGER, uid INTEGER, looked TEXT, PRIMARY KEY (account, folder)
 ) WITHOUT ROWID;
 """
+_FORGET_AT_ONCE = 500  # probes; the writer thread is held for some 10 ms
 _T = TypeVar("_T")
 log = logging.getLogger("mailprobe.ledger")
 
@@ -65,14 +67,12 @@ class Ledger:
         events: Sequence[Event],
         probes: Iterable[Probe],
         cursors: Iterable[Cursor] = (),
-        judged_until: float | None = None,
     ) -> None:
-        """Make these events durable in one transaction. `probes` are the probes as they are after the events;
-        `judged_until` is the Unix time up to which passed deadlines have been counted."""
+        """Make these events durable in one transaction. `probes` are the probes as they are after the events."""
         rows = [(e.probe, type(e).__name__, e.at.wall, json.dumps(_record(e), separators=(",", ":"))) for e in events]
         states = [(p.id, p.route, p.state.value, p.started.wall) for p in probes]
         marks = [(c.account, c.folder, c.uidvalidity, c.uid, json.dumps(c.looked)) for c in cursors]
-        await self._call(_write, rows, states, marks, judged_until)
+        await self._call(_write, rows, states, marks)
 
     async def open_probes(self) -> list[Probe]:
         """Every probe to which something is still expected to happen, rebuilt from its events, oldest first."""
@@ -83,9 +83,9 @@ class Ledger:
         """Every probe that was started at this Unix time or later, in the order of their first events."""
         return await self._call(_load, "started >= ?", (wall,))
 
-    async def judged_until(self) -> float:
-        """The Unix time up to which passed deadlines have been counted; 0: none has."""
-        return await self._call(_load_judged)
+    async def last_record(self) -> float:
+        """The Unix time of the latest event; 0: there is none."""
+        return await self._call(_last_record)
 
     async def find(self, probe: str) -> Probe | None:
         """The probe with this id, open or not; None when the ledger does not know it."""
@@ -99,6 +99,16 @@ class Ledger:
     async def counts(self) -> dict[tuple[str, State], int]:
         """Number of probes by route and state: one side of the conservation law."""
         return await self._call(_count)
+
+    async def forget(self, before: float, max_size: int, needed_since: float) -> dict[tuple[str, State], int]:
+        """Remove some of the finished probes that were started before this Unix time, or, while the ledger holds more
+        than `max_size` octets, of the oldest that were started before `needed_since`; how many of which are gone.
+        Call it again until nothing is."""
+        return await self._call(_forget, before, max_size, needed_since)
+
+    async def size(self) -> int:
+        """Octets that the ledger takes on disk; room that was freed is used again, not given back."""
+        return await self._call(_size)
 
     def close(self) -> None:
         """Finish what is queued and close the file."""
@@ -162,18 +172,20 @@ def _mend(path: Path, error: Exception) -> str:
     return f"{path}: {text}; state_dir must be a directory that mailprobe can write to"
 
 
-def _write(
-    db: sqlite3.Connection, rows: list[Any], states: list[Any], marks: list[Any], judged_until: float | None
-) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    try:
+def _write(db: sqlite3.Connection, rows: list[Any], states: list[Any], marks: list[Any]) -> None:
+    with _transaction(db):
         db.executemany("INSERT INTO events (probe, kind, at, record) VALUES (?, ?, ?, ?)", rows)
         db.executemany(
             "INSERT INTO probes VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state", states
         )
         db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)", marks)
-        if judged_until is not None:
-            db.execute("INSERT OR REPLACE INTO meta VALUES ('judged_until', ?)", (repr(judged_until),))
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:  # a full disk has rolled back by itself
@@ -194,8 +206,8 @@ def _load(db: sqlite3.Connection, where: str, args: tuple[object, ...]) -> list[
     return list(probes.values())
 
 
-def _load_judged(db: sqlite3.Connection) -> float:
-    found = db.execute("SELECT value FROM meta WHERE key = 'judged_until'").fetchone()
+def _last_record(db: sqlite3.Connection) -> float:
+    found = db.execute("SELECT at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
     return float(found[0]) if found else 0.0
 
 
@@ -207,6 +219,31 @@ def _load_cursors(db: sqlite3.Connection) -> dict[tuple[str, str], Cursor]:
 def _count(db: sqlite3.Connection) -> dict[tuple[str, State], int]:
     rows = db.execute("SELECT route, state, count(*) FROM probes GROUP BY route, state")
     return {(route, State(state)): number for route, state, number in rows}
+
+
+def _forget(db: sqlite3.Connection, before: float, max_size: int, needed_since: float) -> dict[tuple[str, State], int]:
+    finished = "state NOT IN ({})".format(", ".join(f"'{state.value}'" for state in sorted(OPEN)))
+    if _used(db) > max_size:
+        before = max(before, needed_since)
+    query = f"SELECT id, route, state FROM probes WHERE {finished} AND started < ? ORDER BY started LIMIT ?"  # noqa: S608 - ours
+    old = db.execute(query, (before, _FORGET_AT_ONCE)).fetchall()
+    if not old:
+        return {}
+    with _transaction(db):
+        db.executemany("DELETE FROM events WHERE probe = ?", [(probe,) for probe, _, _ in old])
+        db.executemany("DELETE FROM probes WHERE id = ?", [(probe,) for probe, _, _ in old])
+    return Counter((route, State(state)) for _, route, state in old)
+
+
+def _used(db: sqlite3.Connection) -> int:
+    pages, free, page = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * page)
+
+
+def _size(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA page_count").fetchone()[0] * db.execute("PRAGMA page_size").fetchone()[0])
 
 
 # -- events as JSON ------------------------------------------------------------------------------------------------

@@ -11,8 +11,23 @@ import os
 import sys
 from collections.abc import Mapping
 
-from probe.core.events import Accepted, Arrived, Deferred, Expired, Failed, Rejected, Sending, Unconfirmed
-from probe.core.outcome import DeadlinePassed, Outcome, Sink
+from probe.core.clocks import Jump
+from probe.core.events import (
+    Accepted,
+    Arrived,
+    Bounced,
+    Deferred,
+    Expired,
+    Failed,
+    Judged,
+    Notified,
+    Rejected,
+    Sending,
+    Unconfirmed,
+    Vanished,
+)
+from probe.core.match import Verdict
+from probe.core.outcome import Outcome, Sink
 
 log = logging.getLogger("mailprobe")
 
@@ -85,6 +100,18 @@ class LogSink(Sink):
                 log.warning(line(kind, **about, stage=stage, reason=event.reason, detail=event.detail or None))
             case Expired():
                 log.warning(line("lost", **about))
+            case Judged(met=False, deadline=deadline):
+                log.warning(line("deadline_missed", **about, deadline=deadline))
+            case Judged(met=None, deadline=deadline):
+                log.warning(line("deadline_unknown", **about, deadline=deadline))
+            case Vanished():
+                log.info(line("vanished", **about, folder=event.place.folder))
+            case Bounced() | Notified():
+                level = logging.WARNING if outcome.recorded else logging.DEBUG
+                kind = event.action if isinstance(event, Notified) else "bounced"
+                told = outcome.verdict if outcome.verdict not in {Verdict.BOUNCED, Verdict.NOTICE} else None
+                by = event.reporting_mta or None
+                log.log(level, line(kind, **about, status=event.status or None, text=event.text, by=by, verdict=told))
             case Arrived():
                 level = logging.INFO if outcome.recorded else logging.DEBUG
                 log.log(
@@ -94,15 +121,19 @@ class LogSink(Sink):
                         **about,
                         latency=probe.latency if probe and outcome.measured_now else None,
                         uncertainty=probe.uncertainty if probe and outcome.measured_now else None,
+                        clock="wall" if probe and outcome.measured_now and probe.clock == "wall" else None,
                         detection=event.detection,
                         folder=event.place.folder,
                     ),
                 )
 
-    def deadline_passed(self, passed: DeadlinePassed) -> None:
-        """Only a missed one is worth a line."""
-        if passed.met is False:
-            log.warning(line("deadline_missed", route=passed.route, deadline=passed.deadline))
+    def violated(self, law: str) -> None:
+        """Must never be seen."""
+        log.error(line("bug", violated=law))
+
+    def clock_jumped(self, kind: Jump, seconds: float) -> None:
+        """Why samples of that moment may be odd."""
+        log.warning(line(f"clock_{kind}", seconds=seconds))
 
     def committed(self, events: int, seconds: float, error: str | None) -> None:
         """The beginning and the end of trouble with the disk, not every attempt."""

@@ -29,21 +29,25 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
+from probe.core.clocks import Jump
 from probe.core.events import (
     Accepted,
     Arrived,
+    Bounced,
     Deferred,
     Expired,
     Failed,
     Instant,
+    Judged,
+    Notified,
     Rejected,
     Unconfirmed,
     elapsed,
 )
-from probe.core.match import Verdict
-from probe.core.outcome import DeadlinePassed, InFlight, Outcome, Sink
+from probe.core.match import UNRECOGNISED, Verdict
+from probe.core.outcome import InFlight, Outcome, Sink, Standing
 from probe.core.settings import Account, Route
-from probe.core.state import arrival_bounds
+from probe.core.state import Probe, State, arrival_bounds
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -59,7 +63,8 @@ _OUTCOMES = {
 }
 _STAGES = ("resolve", "connect", "tls", "ehlo", "auth", "envelope", "data")
 _PLACEMENTS = ("inbox", "junk", "other")
-_UNRECOGNISED = ("forged", "reply", "foreign_sender", "foreign")
+_UNRECOGNISED = (*sorted(UNRECOGNISED), "forged", "reply", "foreign_sender", "uid_reused")
+_JUMPS: tuple[Jump, ...] = ("step", "suspend", "stall")
 _SKIPS = ("auth_backoff", "too_many_running", "overslept", "ledger_unwritable")
 _DISCONNECTS = ("eof", "reset", "bye", "timeout", "keepalive", "auth_refused", "dns_failure")  # the likely ones
 _FRESH = 0.2  # seconds for which one rendering serves everybody
@@ -68,11 +73,9 @@ _FRESH = 0.2  # seconds for which one rendering serves everybody
 class Metrics(Sink):
     """The metrics of one process. Everything but render() is called on the loop."""
 
-    def __init__(
-        self, version: str, in_flight: Callable[[], Mapping[str, InFlight]], now: Callable[[], Instant]
-    ) -> None:
+    def __init__(self, version: str, standing: Callable[[], Standing], now: Callable[[], Instant]) -> None:
         self.registry = CollectorRegistry()
-        self._in_flight, self._now = in_flight, now
+        self._standing, self._now = standing, now
         self._routes: dict[str, Route] = {}
         self._accounts: set[str] = set()
         self._mailboxes: set[str] = set()
@@ -81,8 +84,8 @@ class Metrics(Sink):
         self._define_routes()
         self._define_mailboxes()
         self._define_own()
-        self._flying = _InFlightCollector()
-        self.registry.register(self._flying)
+        self._computed = _Computed()
+        self.registry.register(self._computed)
         self.build.info({"version": version})
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -131,6 +134,18 @@ class Metrics(Sink):
             "met",
         )
         self.arrivals = counter("arrivals", "Probes that arrived, by the folder in which.", "route", "placement")
+        self.uncertain = counter(
+            "uncertain_arrivals",
+            "Arrivals whose latency is so uncertain, because nobody was looking, that the histogram is without them.",
+            "route",
+        )
+        self.moved = counter(
+            "moved_arrivals", "Probes that were moved to another folder after they had come.", "route", "placement"
+        )
+        self.bounces = counter(
+            "bounces", "Probes that came back, by class and subject of the status code.", "route", "status"
+        )
+        self.delay_notices = counter("delay_notices", "Notices that a probe is delayed.", "route")
         self.lost = counter("lost_probes", "Probes older than the route's lost_after.", "route")
         self.found = counter("found_probes", "Probes that arrived after they had been counted as lost.", "route")
         self.duplicates = counter("duplicate_arrivals", "Further copies of probes that had arrived already.", "route")
@@ -171,6 +186,17 @@ class Metrics(Sink):
             "loop_stall_seconds", "How late the event loop's timers come: stamps are this wrong at worst.", _OWN_BUCKETS
         )
         self.commit = self._histogram("ledger_commit_seconds", "Time to make events durable.", _OWN_BUCKETS)
+        self.ledger_writable = self._gauge("ledger_writable", "0 while events wait in memory for the disk.")
+        self.ledger_writable.set(1)
+        self.ledger_size = self._gauge("ledger_size_bytes", "Room that the ledger takes on disk.")
+        self.violations = self._counter("violations", "Laws that did not hold: bugs of mailprobe, see its log.")
+        self.jumps = self._counter(
+            "clock_jumps",
+            "Times a clock did not go on evenly: wall clock set, machine suspended, loop stalled.",
+            "kind",
+        )
+        for kind in _JUMPS:
+            self.jumps.labels(kind)
         self.ledger_errors = self._counter("ledger_errors", "Failed attempts to write the ledger.")
         self.reload_ok = self._gauge("config_last_reload_successful", "0 after a bad configuration.")
         self.reload_at = self._gauge(
@@ -183,7 +209,8 @@ class Metrics(Sink):
         """Start every label set of what is new at zero, and drop those of what is gone."""
         for name in self._routes.keys() - routes.keys():
             self._forget_route(name)
-        mailboxes = {route.recipient for route in routes.values()}
+        used = {name for route in routes.values() for name in (route.sender, route.recipient)}
+        mailboxes = {name for name in used if accounts[name].imap}
         for name in self._mailboxes - mailboxes:
             for metric in (self.mailboxes, self.contacts, self.asks, self.disconnects, self.unrecognised_mails):
                 metric.remove_by_labels({"account": name})
@@ -209,8 +236,10 @@ class Metrics(Sink):
     def _begin_route(self, name: str) -> None:
         for metric in (self.latency, self.last_accepted, self.last_arrival, self.lost, self.found):
             metric.labels(name)
-        for metric in (self.duplicates, self.reordered):
+        for metric in (self.duplicates, self.reordered, self.uncertain, self.delay_notices):
             metric.labels(name)
+        for status in ("4.0", "5.0", "unknown"):
+            self.bounces.labels(name, status)
         self.last_latency.labels(name).set(math.nan)
         self.uncertainty.labels(name).set(math.nan)
         for outcome in _OUTCOMES.values():
@@ -219,6 +248,7 @@ class Metrics(Sink):
             self.stages.labels(name, stage)
         for placement in _PLACEMENTS:
             self.arrivals.labels(name, placement)
+            self.moved.labels(name, placement)
         for reason in _SKIPS:
             self.skips.labels(name, reason)
 
@@ -240,8 +270,8 @@ class Metrics(Sink):
     def observe(self, outcome: Outcome) -> None:
         """Count one outcome. A route that is no longer configured has no series any more."""
         event, probe = outcome.event, outcome.probe
-        if isinstance(event, Arrived) and outcome.verdict is Verdict.FOREIGN:
-            self.unrecognised(event.place.account, "foreign")
+        if isinstance(event, Arrived | Bounced | Notified) and outcome.verdict in UNRECOGNISED:
+            self.unrecognised(event.place.account, str(outcome.verdict))
         if probe is None or probe.route not in self._routes or not outcome.recorded:
             return
         route = probe.route
@@ -254,36 +284,73 @@ class Metrics(Sink):
                     self.last_accepted.labels(route).set(event.at.wall)
             case Expired():
                 self.lost.labels(route).inc()
-            case Arrived() if outcome.verdict is Verdict.DUPLICATE:
-                self.duplicates.labels(route).inc()
+            case Bounced() | Notified():
+                self._notified(route, event, outcome.verdict)
+            case Judged():
+                self._judged(route, event)
             case Arrived():
-                self.arrivals.labels(route, event.placement).inc()
-                self.last_arrival.labels(route).set(arrival_bounds(event)[1].wall)
-                if outcome.verdict is Verdict.FOUND:
-                    self.found.labels(route).inc()
-                self._order(route, probe.started.wall)
-        if outcome.measured_now and probe.latency is not None:
+                self._arrived(outcome, event, route)
+        if outcome.measured_now:
+            self._measured(route, probe)
+
+    def _measured(self, route: str, probe: Probe) -> None:
+        self.uncertainty.labels(route).set(math.nan if probe.uncertainty is None else probe.uncertainty)
+        if probe.doubtful:
+            self.uncertain.labels(route).inc()
+        elif probe.latency is not None:
             self.latency.labels(route).observe(probe.latency, exemplar={"probe": probe.id})
             self.last_latency.labels(route).set(probe.latency)
-            self.uncertainty.labels(route).set(math.nan if probe.uncertainty is None else probe.uncertainty)
+
+    def _arrived(self, outcome: Outcome, event: Arrived, route: str) -> None:
+        match outcome.verdict:
+            case Verdict.DUPLICATE:
+                self.duplicates.labels(route).inc()
+                return
+            case Verdict.MOVED:
+                self.moved.labels(route, event.placement).inc()
+                return
+            case Verdict.FOUND:
+                self.found.labels(route).inc()
+        self.arrivals.labels(route, event.placement).inc()
+        self.last_arrival.labels(route).set(arrival_bounds(event)[1].wall)
+        if outcome.probe:
+            self._order(route, outcome.probe.started.wall)
+
+    def _notified(self, route: str, event: Bounced | Notified, verdict: Verdict | None) -> None:
+        if verdict is Verdict.BOUNCED and isinstance(event, Bounced):
+            self.bounces.labels(route, ".".join(event.status.split(".")[:2]) or "unknown").inc()
+        elif isinstance(event, Notified) and event.action == "delayed":
+            self.delay_notices.labels(route).inc()
+
+    def _judged(self, route: str, judged: Judged) -> None:
+        if judged.deadline in self._routes[route].deadlines:
+            met = "unknown" if judged.met is None else str(judged.met).lower()
+            self.deadlines.labels(route, _seconds(judged.deadline), met).inc()
 
     def _order(self, route: str, sent: float) -> None:
         if sent < self._last_sent.get(route, 0.0):
             self.reordered.labels(route).inc()  # RFC 4737 §3.3: a singleton below the next expected one
         self._last_sent[route] = max(sent, self._last_sent.get(route, 0.0))
 
-    def deadline_passed(self, passed: DeadlinePassed) -> None:
-        """Count a deadline that has passed."""
-        if passed.route in self._routes and passed.deadline in self._routes[passed.route].deadlines:
-            met = "unknown" if passed.met is None else str(passed.met).lower()
-            self.deadlines.labels(passed.route, _seconds(passed.deadline), met).inc()
-
     def committed(self, events: int, seconds: float, error: str | None) -> None:
         """Count an attempt to write the ledger."""
+        self.ledger_writable.set(error is None)
         if error is None:
             self.commit.observe(seconds)
         else:
             self.ledger_errors.inc()
+
+    def stored(self, octets: int) -> None:
+        """How big the record has become."""
+        self.ledger_size.set(octets)
+
+    def violated(self, law: str) -> None:
+        """Count a bug of ours."""
+        self.violations.inc()
+
+    def clock_jumped(self, kind: Jump, seconds: float) -> None:
+        """Count it: samples of that moment may be odd."""
+        self.jumps.labels(kind).inc()
 
     def started(self, route: str, late: float) -> None:
         """How punctual we are."""
@@ -335,7 +402,7 @@ class Metrics(Sink):
         encoder, content_type = choose_encoder(accept)
         made, task = self._rendered.get((content_type, compress), (0.0, None))
         if task is None or (task.done() and time.monotonic() - made > _FRESH):
-            self._flying.snapshot = _ages(self._routes, self._in_flight(), self._now())
+            self._computed.take(tuple(self._routes), self._standing(), self._now())
 
             def work() -> tuple[bytes, str]:
                 page = encoder(self.registry)
@@ -351,19 +418,15 @@ def _seconds(deadline: float) -> str:
     return str(int(deadline)) if deadline == int(deadline) else repr(deadline)
 
 
-def _ages(routes: Mapping[str, Route], flying: Mapping[str, InFlight], now: Instant) -> dict[str, tuple[int, float]]:
-    """Per route, how many probes are in flight, and the age in seconds of the oldest."""
-    ages = dict.fromkeys(routes, (0, 0.0))
-    for name in routes.keys() & flying.keys():
-        oldest = flying[name].oldest
-        ages[name] = flying[name].number, max(0.0, elapsed(oldest, now)) if oldest else 0.0
-    return ages
+class _Computed(Collector):
+    """Gauges that are computed when asked for, on a snapshot that the loop takes."""
 
+    routes: tuple[str, ...] = ()
+    standing = Standing()
+    now: Instant | None = None
 
-class _InFlightCollector(Collector):
-    """Gauges that are computed when asked for; the snapshot is one dictionary, replaced as a whole by the loop."""
-
-    snapshot: dict[str, tuple[int, float]] = {}  # noqa: RUF012 - replaced, never changed
+    def take(self, routes: tuple[str, ...], standing: Standing, now: Instant) -> None:
+        self.routes, self.standing, self.now = routes, standing, now
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         number = GaugeMetricFamily(
@@ -376,8 +439,20 @@ class _InFlightCollector(Collector):
             "Age of the oldest probe in flight, now; 0: none is. The number to alert on.",
             labels=["route"],
         )
-        for route, (count, age) in self.snapshot.items():
-            number.add_metric([route], count)
+        sent = GaugeMetricFamily(
+            "mailprobe_ledger_sent_probes", "Probes on record, as they were sent.", labels=["route"]
+        )
+        states = GaugeMetricFamily(
+            "mailprobe_ledger_probes",
+            "Probes on record by what became of them; the sum over the states is mailprobe_ledger_sent_probes.",
+            labels=["route", "state"],
+        )
+        for route in self.routes:
+            flying = self.standing.in_flight.get(route, InFlight(0, None))
+            age = max(0.0, elapsed(flying.oldest, self.now)) if flying.oldest and self.now else 0.0
+            number.add_metric([route], flying.number)
             oldest.add_metric([route], age)
-        yield number
-        yield oldest
+            sent.add_metric([route], self.standing.sent.get(route, 0))
+            for state in State:
+                states.add_metric([route, state.value], self.standing.counts.get((route, state), 0))
+        yield from (number, oldest, sent, states)

@@ -12,11 +12,23 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 
-from probe.core.events import Accepted, Arrived, Cursor, Instant, Sending, Submitted, Unconfirmed, elapsed
+from probe.core.events import (
+    Accepted,
+    Arrived,
+    Bounced,
+    Cursor,
+    Instant,
+    Notified,
+    Sending,
+    Submitted,
+    Unconfirmed,
+    Vanished,
+    elapsed,
+)
 from probe.core.message import Mail, Recognised, Refused, compose, recognise, worth_reading
 from probe.core.outcome import Sink
 from probe.core.settings import Account, Route, Settings
-from probe.core.state import State
+from probe.core.state import OPEN, State
 from probe.core.token import Token
 from probe.ledger import Ledger, LedgerError
 from probe.mail.smtp import OnStage, Submitter
@@ -49,9 +61,7 @@ class Prober:
         self.settings = settings
         self.clock = clock
         self.watchers: dict[str, Watcher] = {}
-        self.recorder = Recorder(
-            ledger, clock, lambda: self.settings.routes, self.sees, sink, LedgerError, self._settle
-        )
+        self.recorder = Recorder(ledger, clock, lambda: self.settings.routes, self, sink, LedgerError)
         self._ledger, self._key, self._rng, self._sink, self._timeout = ledger, key, rng, sink, timeout
         self._submitters: dict[str, Submitter] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -62,23 +72,24 @@ class Prober:
 
     async def load(self) -> None:
         """Take up what the ledger holds; before this, nobody must be told what is in flight."""
-        found = await self._ledger.open_probes()
         self._cursors = await self._ledger.cursors()
-        judged_until = await self._ledger.judged_until()
-        longest = max((d for route in self.settings.routes.values() for d in route.deadlines), default=0.0)
-        young = await self._ledger.started_since(judged_until - longest - _LONGEST_SUBMISSION) if longest else []
-        self.recorder.resume(found, young, await self._ledger.counts(), judged_until)
-        for probe in found:
-            if probe.state not in {State.SENDING, State.EARLY}:
-                continue
-            # We were stopped in the middle of its submission: nobody knows whether the server took it.
-            self.recorder.put(Unconfirmed(probe.id, self.clock(), probe.started, "restart"))
+        last = await self._ledger.last_record()
+        probes = {probe.id: probe for probe in await self._ledger.open_probes()}
+        if longest := max((d for route in self.settings.routes.values() for d in route.deadlines), default=0.0):
+            young = await self._ledger.started_since(last - longest - _LONGEST_SUBMISSION)
+            probes.update({probe.id: probe for probe in young})
+        self.recorder.resume(probes.values(), await self._ledger.counts(), last)
+        for probe in probes.values():
+            if probe.state in {State.SENDING, State.EARLY}:
+                # We were stopped in the middle of its submission: nobody knows whether the server took it.
+                self.recorder.put(Unconfirmed(probe.id, self.clock(), probe.started, "restart"))
 
     async def __aenter__(self) -> Prober:
         self._tasks = {
-            "recorder": asyncio.create_task(self.recorder.run()),
-            "tick": asyncio.create_task(self._tick()),
-            "contact": asyncio.create_task(self._report_contact()),
+            # No account has a name with a dot in it.
+            ".recorder": asyncio.create_task(self.recorder.run()),
+            ".tick": asyncio.create_task(self._tick()),
+            ".contact": asyncio.create_task(self._report_contact()),
         }
         self.apply(self.settings)
         return self
@@ -96,6 +107,10 @@ class Prober:
         for submitter in self._submitters.values():
             submitter.close()
 
+    def essential(self) -> list[asyncio.Task[None]]:
+        """The tasks without which nothing is recorded; they end only by a bug."""
+        return [self._tasks[name] for name in (".recorder", ".tick", ".contact")]
+
     def has_tried_everything(self) -> bool:
         """Whether every mailbox has been tried at least once."""
         watchers = self.watchers.values()
@@ -105,7 +120,9 @@ class Prober:
         """Let time decide, but only after every mailbox was tried: what came while we were down lies there."""
         for watcher in list(self.watchers.values()):
             await watcher.attempted.wait()
-        await self.recorder.tick()
+        while True:
+            self.recorder.tick()
+            await asyncio.sleep(1.0)
 
     async def _report_contact(self) -> None:
         while True:
@@ -122,7 +139,10 @@ class Prober:
             if settings.accounts.get(name) != before.accounts.get(name):
                 self._stop_sending(name)
                 self._stop_watching(name)
-        used = {route.recipient for route in settings.routes.values()}
+        # Bounces come to the sender. Mail in flight is waited for, though its route may be gone.
+        awaited = {probe.recipient for probe in self.recorder.probes.values() if probe.state in OPEN}
+        used = {name for route in settings.routes.values() for name in (route.sender, route.recipient)}
+        used |= {name for name, account in settings.accounts.items() if account.address in awaited}
         for name, account in settings.accounts.items():
             if account.smtp and name not in self._submitters:
                 self._submitters[name] = Submitter(account, self.clock, self._rng, timeout=self._timeout)
@@ -130,9 +150,11 @@ class Prober:
                 self._watch(account)
         for name in self.watchers.keys() - used:
             self._stop_watching(name)
+        self.recorder.replan()
 
     def _watch(self, account: Account) -> None:
-        waiting = [p.started.wall for p in self.recorder.probes.values() if p.recipient == account.address]
+        concerned = [p for p in self.recorder.probes.values() if account.address in (p.recipient, p.sender)]
+        waiting = [probe.started.wall for probe in concerned if probe.state in OPEN]
         watcher = Watcher(
             account,
             self,
@@ -186,8 +208,16 @@ class Prober:
         watcher = self.watchers.get(route.recipient)
         if watcher:
             watcher.may_come(sending.at)
-        await self.recorder.durable(sending)
-        submitted = await submitter.submit(sending, content, on_stage)
+        recording: list[Sending] = []
+
+        async def record() -> None:
+            if not recording:
+                recording.append(sending)
+                await self.recorder.durable(sending)
+
+        submitted = await submitter.submit(sending, content, on_stage, record)
+        if not recording:
+            self.recorder.put(sending)  # it came to nothing before any content could leave
         match submitted:
             case Accepted(at=since) | Unconfirmed(since=since):
                 # Before it is on disk: asking is only a hint, and the mail may be there within milliseconds.
@@ -200,12 +230,29 @@ class Prober:
 
     # -- the way back in -----------------------------------------------------------------------------------------
 
+    def address(self, account: str) -> str | None:
+        """See recorder.Eyes."""
+        return self.settings.accounts[account].address if account in self.settings.accounts else None
+
     def sees(self, address: str) -> bool:
         """Whether the mailbox of this address is being watched now."""
-        return any(watcher.up for watcher in self.watchers.values() if watcher.account.address == address)
+        return any(watcher.up for watcher in self._watchers_of(address))
 
-    def arrived(self, event: Arrived) -> None:
-        """A watcher saw a probe."""
+    def looked(self, address: str) -> Instant | None:
+        """See recorder.Eyes."""
+        looked = [watcher.looked for watcher in self._watchers_of(address) if watcher.looked]
+        return max(looked, key=lambda instant: instant.boot, default=None)
+
+    def look(self, address: str) -> None:
+        """See recorder.Eyes."""
+        for watcher in self._watchers_of(address):
+            watcher.look()
+
+    def _watchers_of(self, address: str) -> list[Watcher]:
+        return [watcher for watcher in self.watchers.values() if watcher.account.address == address]
+
+    def report(self, event: Arrived | Vanished | Bounced | Notified) -> None:
+        """A watcher saw something of a probe."""
         self.recorder.put(event)
 
     def read_up_to(self, cursor: Cursor) -> None:
@@ -216,6 +263,7 @@ class Prober:
     def _recognise(self, raw: bytes) -> Recognised | Refused | None:
         return recognise(self._key, raw, self._senders)
 
-    def _settle(self, arrived: Arrived, ours: bool) -> None:
-        if watcher := self.watchers.get(arrived.place.account):
-            watcher.settle(arrived.place, ours)
+    def settle(self, event: Arrived | Bounced | Notified, ours: bool) -> None:
+        """See recorder.Eyes."""
+        if watcher := self.watchers.get(event.place.account):
+            watcher.settle(event.place, ours)

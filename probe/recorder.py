@@ -5,42 +5,58 @@ Rules:
   is on disk.
 - One task owns the state, so there are no locks; everybody else sees snapshots.
 - A broken ledger stops nothing but the recording: events wait in memory and the attempt is repeated.
+- That a mail did not come in time is said only after its mailbox was looked at when the time was over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from probe.core.events import Arrived, Cursor, Event, Expired, Instant, Sending, elapsed
-from probe.core.match import Verdict, judge
-from probe.core.outcome import DeadlinePassed, InFlight, Outcome, Sink
+from probe.core.events import Arrived, Bounced, Cursor, Event, Expired, Instant, Judged, Notified, Sending, elapsed
+from probe.core.match import RECORDED, Verdict, judge
+from probe.core.outcome import InFlight, Outcome, Sink, Standing
 from probe.core.settings import Route
-from probe.core.state import IN_FLIGHT, OPEN, ImpossibleEvent, Probe, State, advance
-
-log = logging.getLogger("mailprobe.recorder")
+from probe.core.state import IN_FLIGHT, OPEN, ImpossibleEvent, Probe, State, advance, met
 
 _T = TypeVar("_T")
 # Seconds that events for which nobody waits may wait for others, to share their transaction: an acceptance and the
 # arrival a few ms later. If we are killed in between, the probe counts as unconfirmed, and is measured all the same.
 _LINGER = 0.02
 _RETRY = 1.0  # seconds after a failed commit
-_GRACE = 2.0  # seconds after a deadline until it is judged: arrivals stamped in time may still be in the queue
+_PATIENCE = 30.0  # seconds after a deadline in which a mailbox may still be looked at, before nobody could see
+_LOOK_EVERY = 60.0  # seconds between looks while a mail is in flight: a server that fell silent looks like a stall
+_LATER = 60.0  # seconds until a loss is thought of again whose route is not configured any more
+_CHECK_EVERY = 60.0  # seconds between checks of the conservation law
 
 
 class Ledger(Protocol):
     """What the recorder needs of a ledger; ledger.Ledger is one."""
 
-    async def commit(
-        self, events: Sequence[Event], probes: Iterable[Probe], cursors: Iterable[Cursor], judged_until: float | None
-    ) -> None: ...
+    async def commit(self, events: Sequence[Event], probes: Iterable[Probe], cursors: Iterable[Cursor]) -> None: ...
     async def find(self, probe: str) -> Probe | None: ...
+
+
+class Eyes(Protocol):
+    """What the recorder needs to know of mailboxes, by their addresses."""
+
+    def address(self, account: str) -> str | None:
+        """The address of this account, if it is configured."""
+
+    def looked(self, address: str) -> Instant | None:
+        """The last moment at which that whole mailbox held nothing that was not reported; None: it is not watched."""
+
+    def look(self, address: str) -> None:
+        """Look into that mailbox now."""
+
+    def settle(self, event: Arrived | Bounced | Notified, ours: bool) -> None:
+        """This mail is on record. `ours`: it is a copy of a probe."""
 
 
 @dataclass(slots=True)
@@ -51,73 +67,84 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Judge:
-    """Judge the deadlines that passed until now."""
+    """Judge a deadline in its turn: after the arrivals that were seen before. `absent`: what it means if there is none;
+    False: the mail is not there; None: nobody could see."""
 
-    now: Instant
+    probe: str
+    at: Instant
+    deadline: float
+    absent: bool | None
+
+
+_Item = _Waiting | _Judge | Cursor
 
 
 @dataclass(slots=True)
 class Recorder:
-    """See the module's rules. `can_see(account address)` says whether that mailbox is being watched now."""
+    """See the module's rules."""
 
     ledger: Ledger
     clock: Callable[[], Instant]
     routes: Callable[[], dict[str, Route]]
-    can_see: Callable[[str], bool]
+    eyes: Eyes
     sink: Sink
     transient: type[Exception]  # what the ledger raises when trying again may help
-    settle: Callable[[Arrived, bool], None] = lambda arrived, ours: None
-    probes: dict[str, Probe] = field(default_factory=dict)  # the open ones
+    probes: dict[str, Probe] = field(default_factory=dict)  # those that are open, or have deadlines ahead
     counts: Counter[tuple[str, State]] = field(default_factory=Counter)  # all on record, by route and state
+    sent: Counter[str] = field(default_factory=Counter)  # all on record, by route, counted when they were sent
     stuck: bool = False  # the ledger cannot be written just now
-    _queue: list[_Waiting | _Judge | Cursor] = field(default_factory=list)
+    _queue: list[_Item] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _recording: asyncio.Future[None] | None = None
-    _deadlines: list[tuple[float, str, float]] = field(default_factory=list)  # heap of (boot s, probe, deadline)
-    # Probes with deadlines still to be judged, and how many.
-    _judged: dict[str, tuple[Probe, int]] = field(default_factory=dict)
+    # What time brings, a heap of (s by the boot clock, probe, its deadline; infinite: its loss).
+    _agenda: list[tuple[float, str, float]] = field(default_factory=list)
+    _ahead: Counter[str] = field(default_factory=Counter)  # probe → deadlines to be judged
+    _flying: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))  # route → heap
+    _checked: float = 0.0
 
     def put(self, event: Event | Cursor) -> None:
         """Record this. Never blocks; the order of calls is kept."""
-        self._queue.append(event if isinstance(event, Cursor) else _Waiting(event))
-        self._news.set()
+        self._put(event if isinstance(event, Cursor) else _Waiting(event))
 
     async def durable(self, event: Event) -> None:
         """Record this and return when it is on disk."""
         durable = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(event, durable))
-        self._news.set()
+        self._put(_Waiting(event, durable))
         self._hurry.set()
         await durable
 
-    def resume(
-        self,
-        probes: Iterable[Probe],
-        young: Iterable[Probe],
-        counts: dict[tuple[str, State], int],
-        judged_until: float,
-    ) -> None:
-        """Take up what the ledger held: the open probes, and the `young` ones, of which a deadline may still be ahead.
+    def _put(self, item: _Item) -> None:
+        self._queue.append(item)
+        self._news.set()
 
-        Deadlines that passed before `judged_until` (Unix time) were judged then.
+    def resume(self, probes: Iterable[Probe], counts: dict[tuple[str, State], int], alive_until: float) -> None:
+        """Take up what the ledger held: its open probes, and the finished ones of which a deadline may be ahead.
+
+        Deadlines that passed long before `alive_until` (Unix time of the last record) were judged then.
         """
         self.counts.update(counts)
-        self.probes = {probe.id: probe for probe in probes}
-        for probe in {probe.id: probe for probe in (*young, *self.probes.values())}.values():
-            self._plan_deadlines(probe, judged_until)
+        for (route, _), number in counts.items():
+            self.sent[route] += number
+        for probe in probes:
+            self._plan(probe, alive_until - 2 * _PATIENCE)
+            self._keep(probe)
 
-    def in_flight(self) -> dict[str, InFlight]:
-        """Per route, now."""
-        found: dict[str, list[Instant]] = {}
-        for probe in self.probes.values():
-            if probe.state in IN_FLIGHT and probe.answerable:
-                found.setdefault(probe.route, []).append(probe.answerable)
-        now = self.clock()
-        return {
-            route: InFlight(len(instants), max(instants, key=lambda instant: elapsed(instant, now)))
-            for route, instants in found.items()
+    def standing(self) -> Standing:
+        """How things stand now."""
+        in_flight = {
+            probe.route: InFlight(sum(self.counts[probe.route, state] for state in IN_FLIGHT), probe.answerable)
+            for probe in self._oldest()
         }
+        return Standing(in_flight, dict(self.counts), dict(self.sent))
+
+    def _oldest(self) -> Iterator[Probe]:
+        """Of each route the probe that has been in flight for longest."""
+        for heap in self._flying.values():
+            while heap and ((probe := self.probes.get(heap[0][1])) is None or probe.state not in IN_FLIGHT):
+                heapq.heappop(heap)
+            if heap:
+                yield self.probes[heap[0][1]]
 
     async def run(self) -> None:
         """Record until cancelled; then what is queued is still recorded by drain()."""
@@ -137,67 +164,69 @@ class Recorder:
         if batch := self._take():
             await self._record(batch)
 
-    def _take(self) -> list[_Waiting | _Judge | Cursor]:
+    def _take(self) -> list[_Item]:
         batch, self._queue = self._queue, []
         self._news.clear()
         self._hurry.clear()
         return batch
 
-    async def tick(self) -> None:
-        """Expire and judge what time alone decides; once a second."""
-        while True:
-            now, routes = self.clock(), self.routes()
-            for probe in list(self.probes.values()):
-                route = routes.get(probe.route)
-                start = probe.answerable
-                late = route and start and probe.state in IN_FLIGHT and elapsed(start, now) > route.lost_after
-                if late and not self.stuck and self.can_see(probe.recipient):
-                    self.put(Expired(probe.id, now))
-            if self._deadlines and self._deadlines[0][0] + _GRACE <= now.boot:
-                self._queue.append(_Judge(now))  # in its turn: after the arrivals that were seen before
-                self._news.set()
-            await asyncio.sleep(1.0)
-
     # -- one batch -----------------------------------------------------------------------------------------------
 
-    async def _record(self, batch: Sequence[_Waiting | _Judge | Cursor]) -> None:
-        outcomes = await self._insist(lambda: self._outcomes([i.event for i in batch if isinstance(i, _Waiting)]))
+    async def _record(self, batch: Sequence[_Item]) -> None:
+        outcomes = await self._insist(lambda: self._outcomes(batch))
         cursors = {(item.account, item.folder): item for item in batch if isinstance(item, Cursor)}
-        judged = max((item.now.wall - _GRACE for item in batch if isinstance(item, _Judge)), default=None)
-        await self._commit([outcome for outcome in outcomes if outcome.recorded], list(cursors.values()), judged)
+        await self._commit([outcome for outcome in outcomes if outcome.recorded], list(cursors.values()))
         for outcome in outcomes:
             self._adopt(outcome)
             self.sink.observe(outcome)
-            if isinstance(outcome.event, Arrived):
-                self.settle(outcome.event, outcome.verdict is not Verdict.FOREIGN)
+            if isinstance(outcome.event, Arrived | Bounced | Notified):
+                known = outcome.verdict in RECORDED or outcome.verdict is Verdict.SEEN_BEFORE
+                self.eyes.settle(outcome.event, known and isinstance(outcome.event, Arrived))
         for item in batch:
-            if isinstance(item, _Judge):
-                self._judge_deadlines(item.now)
             if isinstance(item, _Waiting) and item.durable and not item.durable.done():
                 item.durable.set_result(None)
 
-    async def _outcomes(self, events: Sequence[Event]) -> list[Outcome]:
-        """What these events would make of the probes; nothing is changed yet."""
+    async def _outcomes(self, batch: Sequence[_Item]) -> list[Outcome]:
+        """What these would make of the probes; nothing is changed yet."""
         after: dict[str, Probe] = {}
         outcomes = []
-        for event in events:
-            probe = after.get(event.probe) or self.probes.get(event.probe)
-            if probe is None and not isinstance(event, Sending):
-                probe = await self.ledger.find(event.probe)
-            outcome = _outcome(event, probe)
+        for item in batch:
+            if isinstance(item, Cursor):
+                continue
+            name = item.probe if isinstance(item, _Judge) else item.event.probe
+            probe = after.get(name) or self.probes.get(name)
+            if probe is None and not (isinstance(item, _Waiting) and isinstance(item.event, Sending)):
+                probe = await self.ledger.find(name)
+            event = _judged(item, probe) if isinstance(item, _Judge) else item.event
+            outcome = self._outcome(event, probe) if event else None
             if outcome:
                 outcomes.append(outcome)
                 if outcome.recorded and outcome.probe:
-                    after[event.probe] = outcome.probe
+                    after[name] = outcome.probe
         return outcomes
 
-    async def _commit(self, outcomes: Sequence[Outcome], cursors: Sequence[Cursor], judged: float | None) -> None:
-        if not outcomes and not cursors and judged is None:
+    def _outcome(self, event: Event, probe: Probe | None) -> Outcome | None:
+        """What the event means for the probe; None when it means nothing, or cannot be."""
+        verdict = None
+        if isinstance(event, Arrived | Bounced | Notified):
+            verdict = judge(probe, event, self.eyes.address(event.place.account))
+            if verdict not in RECORDED:
+                return Outcome(event, probe, probe, verdict)
+        if isinstance(event, Expired) and (probe is None or probe.state not in IN_FLIGHT):
+            return None  # it arrived while its end was in the queue
+        try:
+            return Outcome(event, probe, advance(probe, event), verdict)
+        except ImpossibleEvent as error:
+            self.sink.violated(str(error))
+            return None
+
+    async def _commit(self, outcomes: Sequence[Outcome], cursors: Sequence[Cursor]) -> None:
+        if not outcomes and not cursors:
             return
         probes = {outcome.event.probe: outcome.probe for outcome in outcomes if outcome.probe}
         events = [outcome.event for outcome in outcomes]
         began = self.clock()
-        await self._insist(lambda: self.ledger.commit(events, probes.values(), cursors, judged))
+        await self._insist(lambda: self.ledger.commit(events, probes.values(), cursors))
         self.sink.committed(len(events), elapsed(began, self.clock()), None)
 
     async def _insist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
@@ -219,56 +248,123 @@ class Recorder:
             return
         if before:
             self.counts[before.route, before.state] -= 1
+        else:
+            self.sent[probe.route] += 1
         self.counts[probe.route, probe.state] += 1
-        if probe.state in OPEN:
+        if probe.answerable and (before is None or before.answerable is None):
+            self._plan(probe, 0.0)
+        if isinstance(outcome.event, Judged):
+            self._ahead[probe.id] -= 1
+        self._keep(probe)
+
+    def _keep(self, probe: Probe) -> None:
+        if probe.state in OPEN or self._ahead[probe.id] > 0:
             self.probes[probe.id] = probe
         else:
             self.probes.pop(probe.id, None)
-        if probe.answerable and (before is None or before.answerable is None):
-            self._plan_deadlines(probe, 0.0)
-        if probe.id in self._judged:
-            self._judged[probe.id] = probe, self._judged[probe.id][1]
+            del self._ahead[probe.id]
 
-    # -- deadlines -----------------------------------------------------------------------------------------------
+    # -- what time alone decides ---------------------------------------------------------------------------------
 
-    def _plan_deadlines(self, probe: Probe, judged_until: float) -> None:
+    def _plan(self, probe: Probe, judged_until: float) -> None:
+        """Note what time will bring for a probe for which the provider answers."""
         route, start = self.routes().get(probe.route), probe.answerable
-        if route is None or start is None:
+        if start is None:
             return
         now = self.clock()
-        for deadline in route.deadlines:
-            if start.wall + deadline > judged_until:
-                due = now.boot + deadline - elapsed(start, now)
-                heapq.heappush(self._deadlines, (due, probe.id, deadline))
-                self._judged[probe.id] = probe, self._judged.get(probe.id, (probe, 0))[1] + 1
+        began = now.boot - elapsed(start, now)
+        if probe.state in IN_FLIGHT:
+            heapq.heappush(self._flying[probe.route], (began, probe.id))
+            heapq.heappush(self._agenda, (began + (route.lost_after if route else 0.0), probe.id, math.inf))
+        for deadline in route.deadlines if route else ():
+            if deadline not in probe.judged and start.wall + deadline > judged_until:
+                heapq.heappush(self._agenda, (began + deadline, probe.id, deadline))
+                self._ahead[probe.id] += 1
 
-    def _judge_deadlines(self, now: Instant) -> None:
-        while self._deadlines and self._deadlines[0][0] + _GRACE <= now.boot:
-            self._judge_deadline(*heapq.heappop(self._deadlines)[1:])
+    def replan(self) -> None:
+        """The routes have changed, and with them when a probe is lost."""
+        for probe in self.probes.values():
+            if probe.state in IN_FLIGHT and (route := self.routes().get(probe.route)) and probe.answerable:
+                left = route.lost_after - elapsed(probe.answerable, self.clock())
+                heapq.heappush(self._agenda, (self.clock().boot + left, probe.id, math.inf))
 
-    def _judge_deadline(self, probe_id: str, deadline: float) -> None:
-        probe, ahead = self._judged.pop(probe_id)
-        if ahead > 1:
-            self._judged[probe_id] = probe, ahead - 1
-        met: bool | None
-        if probe.latency is not None:
-            met = probe.latency <= deadline
-        else:
-            met = False if self.can_see(probe.recipient) else None
-        self.sink.deadline_passed(DeadlinePassed(probe.route, deadline, met))
+    def tick(self) -> None:
+        """Judge and expire what is due, look again where mail is in flight, check the law; call it once a second."""
+        now = self.clock()
+        undecided = []
+        while self._agenda and self._agenda[0][0] <= now.boot:
+            _, name, deadline = heapq.heappop(self._agenda)
+            probe = self.probes.get(name)
+            start = probe.answerable if probe else None
+            if probe is None or start is None:
+                continue
+            if deadline < math.inf:
+                later = self._decide(probe, start.shifted(deadline), deadline, now)
+            else:
+                later = self._give_up(probe, start, now)
+            if later is not None:
+                undecided.append((later, name, deadline))
+        for entry in undecided:
+            heapq.heappush(self._agenda, entry)
+        for probe in self._oldest():
+            if probe.answerable and elapsed(probe.answerable, now) > _LOOK_EVERY:
+                self._absent(probe, now.shifted(-_LOOK_EVERY))
+        if now.boot - self._checked >= _CHECK_EVERY:
+            self._checked = now.boot
+            self.check()
 
-
-def _outcome(event: Event, probe: Probe | None) -> Outcome | None:
-    """What the event means for the probe; None when it means nothing, or cannot be."""
-    verdict = None
-    if isinstance(event, Arrived):
-        verdict = judge(probe, event)
-        if verdict is Verdict.FOREIGN or verdict is Verdict.SEEN_BEFORE:
-            return Outcome(event, probe, probe, verdict)
-    if isinstance(event, Expired) and (probe is None or probe.state not in IN_FLIGHT):
-        return None  # it arrived while its end was in the queue
-    try:
-        return Outcome(event, probe, advance(probe, event), verdict)
-    except ImpossibleEvent as error:
-        log.error("bug: %s", error, extra={"event": "impossible_event"})  # noqa: TRY400 - no traceback helps
+    def _decide(self, probe: Probe, due: Instant, deadline: float, now: Instant) -> float | None:
+        """Judge a deadline, or tell when it is to be thought of again, by the boot clock."""
+        absent = None
+        if not (probe.arrived or probe.bounced):
+            absent = False if self._absent(probe, due) else None
+            if absent is None and elapsed(due, now) <= _PATIENCE:
+                return now.boot
+        self._put(_Judge(probe.id, now, deadline, absent))
         return None
+
+    def _give_up(self, probe: Probe, start: Instant, now: Instant) -> float | None:
+        """Expire a probe, or tell when to think of it again, by the boot clock."""
+        route = self.routes().get(probe.route)
+        if probe.state not in IN_FLIGHT:
+            return None
+        if route is None:
+            return now.boot + _LATER
+        if (left := route.lost_after - elapsed(start, now)) > 0:
+            return now.boot + left
+        if not self._absent(probe, start.shifted(route.lost_after)):
+            return now.boot
+        self.put(Expired(probe.id, now))
+        return None
+
+    def _absent(self, probe: Probe, when: Instant) -> bool:
+        """Whether the mailbox was looked at since then without finding the probe; if not, it is looked at now."""
+        looked = self.eyes.looked(probe.recipient)
+        if looked is not None and elapsed(when, looked) >= 0:
+            return True
+        self.eyes.look(probe.recipient)
+        return False
+
+    def forget(self, gone: Mapping[tuple[str, State], int]) -> None:
+        """The ledger has let go of so many finished probes."""
+        for (route, state), number in gone.items():
+            self.counts[route, state] -= number
+            self.sent[route] -= number
+
+    def check(self) -> None:
+        """Conservation: what was sent is in exactly one state, and what is open is in memory."""
+        for route, sent in self.sent.items():
+            if (states := sum(self.counts[route, state] for state in State)) != sent:
+                self.sink.violated(f"route {route}: {sent} probes were sent, and {states} are in some state")
+        remembered = Counter((p.route, p.state) for p in self.probes.values() if p.state in OPEN)
+        for key in {key for key in self.counts if key[1] in OPEN} | remembered.keys():
+            if remembered[key] != self.counts[key]:
+                text = f"route {key[0]}: {self.counts[key]} probes are {key[1]}, and {remembered[key]} in memory"
+                self.sink.violated(text)
+
+
+def _judged(item: _Judge, probe: Probe | None) -> Judged | None:
+    if probe is None or item.deadline in probe.judged:
+        return None
+    known = probe.arrived or probe.bounced
+    return Judged(item.probe, item.at, item.deadline, met(probe, item.deadline) if known else item.absent)

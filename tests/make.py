@@ -3,8 +3,6 @@ remembers. Times are seconds after T0 on both clocks unless a test says otherwis
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -12,23 +10,27 @@ from pathlib import Path
 from probe.core.events import (
     Accepted,
     Arrived,
+    Bounced,
     Deferred,
     Detection,
     Event,
     Expired,
     Failed,
     Instant,
+    Judged,
+    NoticeAction,
+    Notified,
     Place,
     Placement,
     Rejected,
     Reply,
     Sending,
     Unconfirmed,
+    Vanished,
 )
-from probe.core.outcome import DeadlinePassed, Outcome, Sink
+from probe.core.outcome import Outcome, Sink
 from probe.core.settings import Account, Route, Secret, Server
 from probe.core.state import Probe, State, advance
-from probe.recorder import Recorder
 
 T0 = Instant(1_700_000_000.0, 5_000.0, "boot-1")
 PROBE = "0123456789abcdef"
@@ -111,6 +113,7 @@ def arrived(
     not_before: float | None = None,
     stored: float | None = None,
     account: str = "own",
+    genuine: bool = True,
 ) -> Arrived:
     """`stored` is in seconds after T0's wall clock."""
     return Arrived(
@@ -121,11 +124,28 @@ def arrived(
         detection,
         None if not_before is None else instant(not_before),
         None if stored is None else T0.wall + stored,
+        genuine,
     )
 
 
 def expired(at: float = 1000.0, probe: str = PROBE) -> Expired:
     return Expired(probe, instant(at))
+
+
+def bounced(at: float = 2.0, probe: str = PROBE, uid: int = 90, status: str = "5.1.1") -> Bounced:
+    return Bounced(probe, instant(at), place(uid, "gmx"), status, "no such user", "mx.example.org")
+
+
+def notified(at: float = 2.0, probe: str = PROBE, uid: int = 80, action: NoticeAction = "delayed") -> Notified:
+    return Notified(probe, instant(at), place(uid, "gmx"), action, "4.4.1", "no answer from host", "mx.example.org")
+
+
+def vanished(at: float = 3.0, probe: str = PROBE, uid: int = 1) -> Vanished:
+    return Vanished(probe, instant(at), place(uid))
+
+
+def judged(at: float = 31.0, probe: str = PROBE, deadline: float = 30.0, met: bool | None = True) -> Judged:
+    return Judged(probe, instant(at), deadline, met)
 
 
 PATHS: dict[State, tuple[Event, ...]] = {
@@ -134,6 +154,7 @@ PATHS: dict[State, tuple[Event, ...]] = {
     State.ACCEPTED: (sending(), accepted()),
     State.UNCONFIRMED: (sending(), unconfirmed()),
     State.DELIVERED: (sending(), accepted(), arrived()),
+    State.BOUNCED: (sending(), accepted(), bounced()),
     State.LOST: (sending(), accepted(), expired()),
     State.FOUND: (sending(), accepted(), expired(), arrived(2000.0)),
     State.REJECTED: (sending(), rejected()),
@@ -172,26 +193,45 @@ class Told(Sink):
     """Remembers what it was told."""
 
     outcomes: list[Outcome] = field(default_factory=list)
-    deadlines: list[DeadlinePassed] = field(default_factory=list)
     commits: list[tuple[int, str | None]] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
 
     def observe(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
 
-    def deadline_passed(self, passed: DeadlinePassed) -> None:
-        self.deadlines.append(passed)
-
     def committed(self, events: int, seconds: float, error: str | None) -> None:
         self.commits.append((events, error))
 
+    def violated(self, law: str) -> None:
+        self.violations.append(law)
 
-async def tick_once(recorder: Recorder) -> None:
-    """One turn of the recorder's clockwork, without its second of sleep."""
-    task = asyncio.create_task(recorder.tick())
-    await asyncio.sleep(0)
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    def met(self) -> list[tuple[float, bool | None]]:
+        """Every deadline that was judged, and how."""
+        return [(it.event.deadline, it.event.met) for it in self.outcomes if isinstance(it.event, Judged)]
+
+
+@dataclass
+class FakeEyes:
+    """Mailboxes that are being looked at all the time, unless `open` is False, or since `looked_at` no more."""
+
+    clock: FakeClock
+    open: bool = True
+    looked_at: Instant | None = None
+    looks: list[str] = field(default_factory=list)
+    settled: list[tuple[Event, bool]] = field(default_factory=list)
+
+    def address(self, account: str) -> str | None:
+        return {"own": RECIPIENT, "gmx": SENDER}.get(account)
+
+    def looked(self, address: str) -> Instant | None:
+        assert address == RECIPIENT
+        return (self.looked_at or self.clock()) if self.open else None
+
+    def look(self, address: str) -> None:
+        self.looks.append(address)
+
+    def settle(self, event: Arrived | Bounced | Notified, ours: bool) -> None:
+        self.settled.append((event, ours))
 
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,8 @@ import pytest
 from prometheus_client.core import Metric
 
 from probe import clock, config
-from probe.core.settings import Account, Route
+from probe.core.outcome import Standing
+from probe.core.settings import Account, Route, Server
 from probe.metrics import Metrics
 
 from .bed.mailbed import MailBed
@@ -26,8 +27,8 @@ PASSWORDS = {f"MAILPROBE_ACCOUNTS__{name}__PASSWORD": "x" for name in ("IONOS", 
 
 def exported() -> Iterator[tuple[str, set[str]]]:
     """Every metric as it is scraped, with its labels."""
-    metrics = Metrics("0", dict, clock.now)
-    a = Account("a", "a@example.org", "a")
+    metrics = Metrics("0", Standing, clock.now)
+    a = Account("a", "a@example.org", "a", imap=Server("mail.example.org", 993, "implicit"))
     metrics.configure({"a": a}, {"r": Route("r", "a", "a")})
     families: list[Metric] = list(metrics.registry.collect())
     for family in families:

@@ -13,6 +13,7 @@ import itertools
 import logging
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -595,12 +596,16 @@ async def test_concurrent_commands_go_one_after_the_other() -> None:
 
 
 @both_loops
-async def test_20000_lines_in_one_answer_are_quick_and_complete() -> None:
-    lines = b"".join(b"* %d FETCH (UID %d BODY[] {1}\r\nx)\r\n" % (uid, uid) for uid in range(1, 20001))
-    async with talking(answering(b"FETCH", lines + b"TAG OK x\r\n")) as (_, line):
-        began = asyncio.get_running_loop().time()
-        assert [mail.uid for mail in await line.fetch("1:*", "BODY[]")] == list(range(1, 20001))
-        assert asyncio.get_running_loop().time() - began < 2.0
+async def test_20000_lines_in_one_answer_are_complete_and_cost_ten_times_what_2000_do() -> None:
+    async def cpu(number: int) -> float:
+        lines = b"".join(b"* %d FETCH (UID %d BODY[] {1}\r\nx)\r\n" % (uid, uid) for uid in range(1, number + 1))
+        async with talking(answering(b"FETCH", lines + b"TAG OK x\r\n")) as (_, line):
+            began = time.process_time()
+            assert [mail.uid for mail in await line.fetch("1:*", "BODY[]")] == list(range(1, number + 1))
+            return time.process_time() - began
+
+    few = min([await cpu(2000) for _ in range(3)])
+    assert await cpu(20_000) < 40 * few  # quadratic work would be 100 times as much
 
 
 @pytest.mark.parametrize(
@@ -719,7 +724,7 @@ async def test_only_named_mails_are_deleted_even_if_others_are_marked() -> None:
         await line.mark([2, 4, 3], ["\\Deleted", "\\Seen"])
         await line.expunge([2, 3])
         assert set(fake.folders["INBOX"].mails) == {1, 4}
-        assert any(one.endswith(b"UID STORE 2:4 +FLAGS.SILENT (\\Deleted \\Seen)") for one in fake.lines)
+        assert any(one.endswith(b"UID STORE 2:4 +FLAGS (\\Deleted \\Seen)") for one in fake.lines)
         assert line._wire.exists == 2
         await line.mark([], ["\\Deleted"])
         await line.expunge([])

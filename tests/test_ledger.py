@@ -18,6 +18,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from probe import ledger as ledger_module
 from probe.core.events import (
     Accepted,
     Arrived,
@@ -337,13 +338,56 @@ def test_another_programs_database_is_not_taken_over(tmp_path: Path) -> None:
         assert [name for (name,) in db.execute("SELECT name FROM sqlite_master")] == ["recipes"]
 
 
-async def test_until_when_deadlines_were_judged_is_on_record(tmp_path: Path) -> None:
+async def test_the_time_of_the_last_record_is_known(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger(path)
-    assert await ledger.judged_until() == 0.0
-    await ledger.commit([], [], [], 1234.5)
-    await ledger.commit([sending()], [make_probe(sending())])
+    assert await ledger.last_record() == 0.0
+    await ledger.commit([sending(3.0), accepted(7.5)], [make_probe(sending(3.0), accepted(7.5))])
     ledger.close()
     ledger = Ledger(path)
-    assert await ledger.judged_until() == 1234.5
+    assert await ledger.last_record() == instant(7.5).wall
     ledger.close()
+
+
+# -- forgetting ----------------------------------------------------------------------------------------------------
+
+
+async def fill(ledger: Ledger, number: int, *after: Event, start: float = 0.0) -> None:
+    """So many probes, a second apart, to which this happened."""
+    for index in range(number):
+        events = [dataclasses.replace(event, probe=f"{int(start) + index:016x}") for event in (sending(), *after)]
+        events = [dataclasses.replace(event, at=event.at.shifted(start + index)) for event in events]
+        await ledger.commit(events, [make_probe(*events)])
+
+
+async def test_finished_probes_are_forgotten_when_they_are_old_and_open_ones_never(path: Path) -> None:
+    async with opened(path) as ledger:
+        await fill(ledger, 5, accepted(), arrived())
+        await fill(ledger, 5, accepted(), start=100.0)
+        gone = await ledger.forget(instant(2.5).wall, 10**9, 0.0)
+        assert gone == {("r", State.DELIVERED): 3}
+        assert await ledger.counts() == {("r", State.DELIVERED): 2, ("r", State.ACCEPTED): 5}
+        assert await ledger.find(f"{2:016x}") is None
+        assert await ledger.forget(instant(1e6).wall, 10**9, 0.0) == {("r", State.DELIVERED): 2}
+        assert await ledger.forget(instant(1e6).wall, 10**9, 0.0) == {}
+        assert len(await ledger.open_probes()) == 5
+
+
+async def test_a_ledger_that_is_too_big_lets_the_oldest_go_but_none_that_may_be_needed(path: Path) -> None:
+    async with opened(path) as ledger:
+        await fill(ledger, 20, accepted(), arrived())
+        assert await ledger.forget(0.0, 10, instant(15.0).wall) == {("r", State.DELIVERED): 15}
+        assert await ledger.forget(0.0, 10, instant(15.0).wall) == {}
+        assert await ledger.forget(0.0, 10**9, instant(15.0).wall) == {}
+        assert await ledger.counts() == {("r", State.DELIVERED): 5}
+
+
+async def test_room_that_was_freed_is_used_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(path) as ledger:
+        monkeypatch.setattr(ledger_module, "_FORGET_AT_ONCE", 10_000)
+        await fill(ledger, 300, accepted(), arrived())
+        size = await ledger.size()
+        for round_ in range(1, 4):
+            await ledger.forget(instant(1e9).wall, 10**9, 0.0)
+            await fill(ledger, 300, accepted(), arrived(), start=1000.0 * round_)
+            assert await ledger.size() <= size * 1.1

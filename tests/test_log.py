@@ -14,10 +14,26 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from probe.core.match import Verdict
-from probe.core.outcome import DeadlinePassed, Outcome
+from probe.core.outcome import Outcome
 from probe.log import LogSink, configure, line, log
 
-from .make import BUSY, PROBE, accepted, arrived, deferred, expired, failed, make_probe, rejected, sending, unconfirmed
+from .make import (
+    BUSY,
+    PROBE,
+    accepted,
+    after_reboot,
+    arrived,
+    bounced,
+    deferred,
+    expired,
+    failed,
+    judged,
+    make_probe,
+    notified,
+    rejected,
+    sending,
+    unconfirmed,
+)
 
 
 @pytest.fixture
@@ -188,7 +204,41 @@ def test_trouble_with_the_disk_is_told_when_it_begins_and_when_it_ends(caplog: p
     assert said(caplog) == [("ERROR", "ledger_unwritable reason=full"), ("WARNING", "ledger_writable_again")]
 
 
-def test_only_a_missed_deadline_is_worth_a_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deadline_that_was_missed_or_not_seen_is_worth_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    probe = make_probe(sending(), accepted())
     for met in (True, None, False):
-        LogSink().deadline_passed(DeadlinePassed("r", 30.0, met))
-    assert said(caplog) == [("WARNING", "deadline_missed route=r deadline=30.000")]
+        LogSink().observe(Outcome(judged(met=met), probe, probe))
+    assert said(caplog) == [
+        ("WARNING", f"deadline_unknown route=r probe={PROBE} deadline=30.000"),
+        ("WARNING", f"deadline_missed route=r probe={PROBE} deadline=30.000"),
+    ]
+
+
+def test_what_comes_back_is_told_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    probe, back = make_probe(sending(), accepted()), bounced()
+    LogSink().observe(Outcome(notified(), probe, probe, Verdict.NOTICE))
+    LogSink().observe(Outcome(back, probe, make_probe(sending(), accepted(), back), Verdict.BOUNCED))
+    LogSink().observe(Outcome(back, None, None, Verdict.FOREIGN))
+    about = f"route=r probe={PROBE}"
+    assert said(caplog) == [
+        ("WARNING", f'delayed {about} status=4.4.1 text="no answer from host" by=mx.example.org'),
+        ("WARNING", f'bounced {about} status=5.1.1 text="no such user" by=mx.example.org'),
+    ]
+
+
+def test_a_measurement_by_the_wall_clock_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    late = dataclasses.replace(arrived(), at=after_reboot(60.5))
+    before, after = make_probe(sending(), accepted(0.5)), make_probe(sending(), accepted(0.5), late)
+    LogSink().observe(Outcome(late, before, after, Verdict.DELIVERED))
+    assert "latency=60.000" in said(caplog)[0][1]
+    assert "clock=wall" in said(caplog)[0][1]
+
+
+def test_a_bug_and_a_jump_of_a_clock_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    LogSink().violated("route r: 5 probes were sent, and 6 are in some state")
+    LogSink().clock_jumped("step", -3600.0)
+    assert said(caplog) == [
+        ("ERROR", 'bug violated="route r: 5 probes were sent, and 6 are in some state"'),
+        ("WARNING", "clock_step seconds=-3600.000"),
+    ]

@@ -15,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from probe import metrics as metrics_module
-from probe.core.events import Event
+from probe.core.events import Arrived, Bounced, Event, Notified
 from probe.core.match import judge
-from probe.core.outcome import DeadlinePassed, InFlight, Outcome
-from probe.core.state import Probe, advance
+from probe.core.outcome import InFlight, Outcome, Standing
+from probe.core.state import Probe, State, advance
 from probe.metrics import Metrics
 
 from .make import (
@@ -33,6 +33,7 @@ from .make import (
     expired,
     failed,
     instant,
+    judged,
     make_account,
     make_accounts,
     make_probe,
@@ -52,13 +53,15 @@ class World:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.flying: dict[str, InFlight] = {}
-        self.metrics = Metrics("1.2.3", lambda: self.flying, self.clock)
+        self.counts: dict[tuple[str, State], int] = {}
+        self.sent: dict[str, int] = {}
+        self.metrics = Metrics("1.2.3", lambda: Standing(self.flying, self.counts, self.sent), self.clock)
         self.metrics.configure(make_accounts(), {"r": make_route()})
 
     def tell(self, *events: Event) -> None:
         probe: Probe | None = None
         for event in events:
-            verdict = judge(probe, event) if type(event).__name__ == "Arrived" else None  # type: ignore[arg-type]
+            verdict = judge(probe, event) if isinstance(event, Arrived | Bounced | Notified) else None
             before, probe = probe, advance(probe, event)
             self.metrics.observe(Outcome(event, before, probe, verdict))
 
@@ -169,7 +172,7 @@ async def test_a_mailbox_to_which_no_route_leads_is_not_reported_as_down(world: 
 async def test_late_news_of_what_is_gone_makes_no_series(world: World) -> None:
     world.metrics.configure({}, {})
     world.tell(sending(), accepted(), arrived(), arrived(2.0, uid=2))
-    world.metrics.deadline_passed(DeadlinePassed("r", 30.0, True))
+    world.tell(sending(), accepted(), judged())
     world.metrics.skipped("r", "bug")
     assert 'route="r"' not in await world.page()
     world.metrics.certificate("gmx", "smtp", 2e9)
@@ -268,7 +271,7 @@ async def test_a_foreign_probe_counts_on_its_account_only(world: World) -> None:
 
 async def test_deadlines_are_counted_by_what_was_known(world: World) -> None:
     for met in (True, False, None, None):
-        world.metrics.deadline_passed(DeadlinePassed("r", 30.0, met))
+        world.tell(sending(), accepted(), judged(met=met))
     values = [await world.value("mailprobe_deadline_probes_total", route="r", deadline="30", met=met) for met in ("true", "false", "unknown")]  # fmt: skip # noqa: E501
     assert values == [1, 1, 2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import tempfile
@@ -23,22 +24,26 @@ from .make import (
     PATHS,
     T0,
     FakeClock,
+    FakeEyes,
     Told,
     accepted,
     after_reboot,
     arrived,
+    bounced,
     deferred,
     expired,
     failed,
     instant,
+    judged,
     make_probe,
     make_route,
+    notified,
     place,
     probe_in,
     rejected,
     sending,
-    tick_once,
     unconfirmed,
+    vanished,
 )
 
 EVENTS: dict[str, Event] = {
@@ -50,6 +55,10 @@ EVENTS: dict[str, Event] = {
     "Failed": failed(),
     "Arrived": arrived(),
     "Expired": expired(),
+    "Vanished": vanished(),
+    "Bounced": bounced(),
+    "Notified": notified(),
+    "Judged": judged(),
 }
 # Written from the design's diagram, not from the code.
 EXPECTED: dict[State | None, dict[str, str]] = {
@@ -61,6 +70,8 @@ EXPECTED: dict[State | None, dict[str, str]] = {
         "Deferred": "deferred",
         "Failed": "failed",
         "Arrived": "early",
+        "Bounced": "bounced",
+        "Notified": "sending",
     },
     State.EARLY: {
         "Accepted": "delivered",
@@ -69,15 +80,37 @@ EXPECTED: dict[State | None, dict[str, str]] = {
         "Deferred": "deferred",
         "Failed": "failed",
         "Arrived": "early",
+        "Bounced": "early",
+        "Notified": "early",
+        "Vanished": "early",
     },
-    State.ACCEPTED: {"Arrived": "delivered", "Expired": "lost"},
-    State.UNCONFIRMED: {"Arrived": "delivered", "Expired": "lost"},
-    State.DELIVERED: {"Arrived": "delivered"},
-    State.LOST: {"Arrived": "found"},
-    State.FOUND: {"Arrived": "found"},
-    State.REJECTED: {"Arrived": "rejected"},
-    State.DEFERRED: {"Arrived": "deferred"},
-    State.FAILED: {"Arrived": "failed"},
+    State.ACCEPTED: {
+        "Arrived": "delivered",
+        "Expired": "lost",
+        "Bounced": "bounced",
+        "Notified": "accepted",
+        "Judged": "accepted",
+    },
+    State.UNCONFIRMED: {
+        "Arrived": "delivered",
+        "Expired": "lost",
+        "Bounced": "bounced",
+        "Notified": "unconfirmed",
+        "Judged": "unconfirmed",
+    },
+    State.DELIVERED: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished", "Judged"), "delivered"),
+    # After accepted(): another reply to the same submission cannot be.
+    State.BOUNCED: {"Arrived": "found", **dict.fromkeys(("Bounced", "Notified", "Judged"), "bounced")},
+    State.LOST: {"Arrived": "found", "Bounced": "bounced", **dict.fromkeys(("Notified", "Judged"), "lost")},
+    State.FOUND: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished", "Judged"), "found"),
+    State.REJECTED: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished"), "rejected"),
+    State.DEFERRED: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished"), "deferred"),
+    State.FAILED: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished"), "failed"),
+}
+# Where the reply to the submission is read after all else.
+LATE_REPLIES: dict[tuple[Event, ...], dict[str, str]] = {
+    (bounced(0.1),): {"Accepted": "bounced", "Unconfirmed": "bounced"},
+    (bounced(0.1), arrived(0.2)): {"Accepted": "found", "Unconfirmed": "found"},
 }
 PAIRS = list(itertools.product([None, *State], EVENTS))
 
@@ -99,16 +132,28 @@ def test_every_pair_leads_where_the_design_says_or_is_impossible(state: State | 
         assert advance(probe, EVENTS[kind]).state == wanted
 
 
+@pytest.mark.parametrize("before", LATE_REPLIES)
+@pytest.mark.parametrize(
+    "reply", [accepted(), unconfirmed(), rejected(), deferred(), failed()], ids=lambda e: type(e).__name__
+)
+def test_a_reply_that_is_read_after_a_bounce_is_not_a_second_life(before: tuple[Event, ...], reply: Event) -> None:
+    kind = type(reply).__name__
+    assert make_probe(sending(), *before, reply).state == LATE_REPLIES[before].get(kind, kind.lower())
+    with pytest.raises(ImpossibleEvent):
+        make_probe(sending(), *before, reply, reply)
+
+
 def test_every_key_of_the_table_is_reached_from_the_beginning() -> None:
     reached = set()
-    for path in PATHS.values():
+    for path in (*PATHS.values(), *((sending(), *before) for before in LATE_REPLIES)):
         before = None
         for event in path:
             reached.add((before.state if before else None, type(event)))
             before = advance(before, event)
         for event in EVENTS.values():
-            key = (before.state if before else None, type(event))
-            reached |= {key} & TRANSITIONS.keys()
+            with contextlib.suppress(ImpossibleEvent):
+                advance(before, event)
+                reached.add((before.state if before else None, type(event)))
     assert reached >= TRANSITIONS.keys()
     assert set(TRANSITIONS.values()) == set(State) == PATHS.keys()
 
@@ -298,12 +343,12 @@ def test_whatever_happens_every_probe_is_counted_in_exactly_one_state(steps: lis
 
 
 async def _live(steps: list[tuple[object, ...]], path: Path) -> None:
-    clock, routes = FakeClock(), {"even": make_route("even"), "odd": make_route("odd")}
+    clock, told, routes = FakeClock(), Told(), {"even": make_route("even"), "odd": make_route("odd")}
     sent: set[int] = set()
     ledger = Ledger(path)
 
     def begin() -> Recorder:
-        return Recorder(ledger, clock, lambda: routes, lambda _: True, Told(), LedgerError)
+        return Recorder(ledger, clock, lambda: routes, FakeEyes(clock), told, LedgerError)
 
     recorder = begin()
     for step in steps:
@@ -323,15 +368,14 @@ async def _live(steps: list[tuple[object, ...]], path: Path) -> None:
                 await asyncio.to_thread(ledger.close)
                 ledger = Ledger(path)
                 recorder = begin()
-                young = await ledger.started_since(0.0)
-                recorder.resume(await ledger.open_probes(), young, await ledger.counts(), 0.0)
+                recorder.resume(await ledger.started_since(0.0), await ledger.counts(), await ledger.last_record())
             case ("reboot",):
                 clock.reboot()
             case ("step",):
                 clock.step(-7200.0)
             case ("wait",):
                 clock.advance(600.0)
-                await tick_once(recorder)
+                recorder.tick()
             case (make, int(number)):
                 event = make(probe=f"{number:016x}")  # type: ignore[operator]
                 recorder.put(dataclasses.replace(event, at=clock()))
@@ -342,9 +386,11 @@ async def _live(steps: list[tuple[object, ...]], path: Path) -> None:
     assert counts == await ledger.counts()
     told = [await ledger.find(f"{number:016x}") for number in sent]
     assert Counter((probe.route, probe.state) for probe in told if probe) == counts
-    assert {probe.id: probe for probe in told if probe and probe.state in OPEN} == recorder.probes
+    assert {probe.id: probe for probe in told if probe and probe.state in OPEN} == {
+        probe.id: probe for probe in recorder.probes.values() if probe.state in OPEN
+    }
     flying = sum(number for (_, state), number in counts.items() if state in IN_FLIGHT)
-    assert sum(it.number for it in recorder.in_flight().values()) == flying
+    assert sum(it.number for it in recorder.standing().in_flight.values()) == flying
     await asyncio.to_thread(ledger.close)
 
 

@@ -97,7 +97,7 @@ class Book:
     cursors: list[Cursor] = field(default_factory=list)
     watcher: Watcher | None = None
 
-    def arrived(self, event: Arrived) -> None:
+    def report(self, event: Arrived) -> None:
         self.arrivals.append(event)
         if self.automatic:
             asyncio.get_running_loop().call_soon(self.settle, event.place)
@@ -256,7 +256,7 @@ def nothing_harmful(fake: FakeImap) -> None:
         command = line.partition(b" ")[2].upper()
         assert not command.startswith((b"CLOSE", b"EXPUNGE", b"STORE", b"UID MOVE", b"MOVE", b"UID COPY", b"DELETE"))
         if command.startswith(b"UID STORE"):
-            assert re.fullmatch(rb"UID STORE [\d,:]+ \+FLAGS\.SILENT \(\\(DELETED|SEEN)\)", command)
+            assert re.fullmatch(rb"UID STORE [\d,:]+ \+FLAGS \(\\(DELETED|SEEN)\)", command)
         if command.startswith(b"UID EXPUNGE"):
             assert re.fullmatch(rb"UID EXPUNGE [\d,:]+", command)
         if b"BODY" in command:
@@ -925,7 +925,7 @@ async def test_removal_waits_for_settling_and_is_done_in_one_batch() -> None:
             scene.book.settle(arrived.place)
         await until(lambda: scene.told.removals == [7])
         assert [line.partition(b" ")[2] for line in touched(fake)] == [
-            b"UID STORE 2:8 +FLAGS.SILENT (\\Deleted)",
+            b"UID STORE 2:8 +FLAGS (\\Deleted)",
             b"UID EXPUNGE 2:8",
         ]
         assert scene.left() == [1, 9, 10, 11, 12]

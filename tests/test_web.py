@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from probe.board import Board
-from probe.core.outcome import InFlight, Outcome, RouteView
+from probe.core.outcome import InFlight, Outcome, RouteView, Standing
 from probe.core.settings import Settings
 from probe.core.state import advance
 from probe.metrics import Metrics
@@ -54,7 +54,7 @@ class World:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     world = World()
-    metrics = Metrics("1.2.3", dict, FakeClock())
+    metrics = Metrics("1.2.3", Standing, FakeClock())
     metrics.configure(make_accounts(), {"r": make_route()})
     pages = Pages(metrics.render, lambda: world.ready, lambda: world.rows)
     async with serve(pages, "127.0.0.1", 0) as port:
@@ -171,7 +171,7 @@ async def test_a_page_without_routes_is_a_page(world: World) -> None:
 
 
 async def test_a_port_that_is_taken_is_an_error_at_once(world: World) -> None:
-    pages = Pages(Metrics("1", dict, FakeClock()).render, lambda: True, list)
+    pages = Pages(Metrics("1", Standing, FakeClock()).render, lambda: True, list)
     with pytest.raises(OSError, match="address already in use"):
         async with serve(pages, "127.0.0.1", int(world.base.rpartition(":")[2])):
             pass

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from probe.config.notes import Key, Notes, instead, three_places
 from probe.config.tables import AccountTable, Document, RouteTable, ServerTable, presets
-from probe.core.settings import Account, Asking, Route, Secret, Server, Settings, Tls
+from probe.core.settings import Account, Asking, Retention, Route, Secret, Server, Settings, Tls
 
 PORTS: dict[str, dict[Tls, int]] = {
     "smtp": {"implicit": 465, "starttls": 587, "none": 25},  # RFC 8314, RFC 6409, RFC 5321
@@ -46,8 +46,17 @@ class Maker:
             self._check_limit(name, sends[name])
         host, port = self.document.listen
         return Settings(
-            accounts, routes, self._state_dir(), host, port, self.document.contact, tuple(self.notes.warnings)
-        )
+            accounts, routes, self._state_dir(), host, port, self._retention(routes), self.document.contact,
+            tuple(self.notes.warnings),
+        )  # fmt: skip
+
+    def _retention(self, routes: Mapping[str, Route]) -> Retention:
+        table = self.document.ledger
+        longest = max(routes.values(), key=lambda route: route.lost_after, default=None)
+        if longest and table.keep <= longest.lost_after:
+            problem = f"is not longer than lost_after of route {longest.name}: a mail found late would be unknown"
+            self.notes.wrong(("ledger", "keep"), f"{problem}; raise it")
+        return Retention(table.keep, table.max_size)
 
     def _account(self, name: str, table: AccountTable) -> Account:
         preset = None

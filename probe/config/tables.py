@@ -11,10 +11,10 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from probe.config.values import Address, Duration, Host, Line, Name, Text, ask_floor, listen_address
-from probe.core.settings import Asking, Route, Settings, Tls
+from probe.config.values import Address, Duration, Host, Line, Name, Size, Text, ask_floor, listen_address
+from probe.core.settings import Asking, Retention, Route, Settings, Tls
 
-_ASKING, _ROUTE, _SETTINGS = Asking(), Route("", "", ""), Settings({}, {}, Path())
+_ASKING, _ROUTE, _RETENTION, _SETTINGS = Asking(), Route("", "", ""), Retention(), Settings({}, {}, Path())
 
 
 class _Table(BaseModel):
@@ -53,6 +53,11 @@ class RouteTable(_Table):
     lost_after: Duration = _ROUTE.lost_after
 
 
+class LedgerTable(_Table):
+    keep: Duration = _RETENTION.keep
+    max_size: Size = _RETENTION.max_size
+
+
 class Document(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid", hide_input_in_errors=True, validate_default=False, case_sensitive=True
@@ -60,6 +65,7 @@ class Document(BaseSettings):
     state_dir: Text | None = None
     listen: Annotated[tuple[str, int], BeforeValidator(listen_address)] = (_SETTINGS.listen_host, _SETTINGS.listen_port)
     contact: Line = ""
+    ledger: LedgerTable = LedgerTable()
     accounts: dict[Name, AccountTable] = {}
     routes: dict[Name, RouteTable] = {}
 

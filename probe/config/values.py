@@ -38,6 +38,15 @@ def ask_floor(seconds: float) -> float:
     return seconds
 
 
+def parse_size(value: object) -> int:
+    """Octets meant by "500MB" or "4GB" (powers of 1000): at least 10 MB, at most 100 TB. Raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,6})(MB|GB|TB)", str(value))
+    octets = int(found[1]) * {"MB": 10**6, "GB": 10**9, "TB": 10**12}[found[2]] if found else 0
+    if not 10**7 <= octets <= 10**14:
+        raise ValueError(f"{json.dumps(value)} is no size between 10MB and 100TB; write it like 500MB or 4GB")
+    return octets
+
+
 def listen_address(value: object) -> tuple[str, int]:
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", str(value))
     if not found or int(found[3]) > 65535:
@@ -62,6 +71,7 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _PROBE = "; write it like probe@example.org"
 
 Duration = Annotated[float, BeforeValidator(_duration)]
+Size = Annotated[int, BeforeValidator(parse_size)]
 Name = Annotated[
     str, like((r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", "is no name; use up to 63 of A-Z a-z 0-9 - _, the first no - or _"))
 ]

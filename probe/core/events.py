@@ -41,6 +41,7 @@ def clock_between(start: Instant, end: Instant) -> Literal["boottime", "wall"]:
 Stage = Literal["resolve", "connect", "tls", "ehlo", "auth", "envelope", "data"]
 Placement = Literal["inbox", "junk", "other"]
 Detection = Literal["idle", "poll", "catch-up"]
+NoticeAction = Literal["delayed", "relayed", "delivered", "expanded"]  # RFC 3464 §2.3.3, without "failed"
 
 
 class Reply(NamedTuple):
@@ -140,6 +141,7 @@ class Arrived:
     The mail came to lie there in (`not_before`, `at`]: `at` is the first byte that announced it, `not_before` the last
     moment at which the mailbox was known not to hold it, None when nothing is known.
     `stored` is the server's INTERNALDATE (Unix time by its own clock, 1 s resolution): evidence, not a measurement.
+    `genuine`: to the letter our own mail, and not another one that carries its token.
     """
 
     probe: str
@@ -149,6 +151,41 @@ class Arrived:
     detection: Detection
     not_before: Instant | None = None
     stored: float | None = None
+    genuine: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """A copy of the mail that was seen is no longer where it was, and not because we removed it."""
+
+    probe: str
+    at: Instant
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Bounced:
+    """A notification came back: the mail has failed for good (RFC 3464 §2.3.3, action "failed")."""
+
+    probe: str
+    at: Instant
+    place: Place  # of the notification
+    status: str  # enhanced status code (RFC 3463), or ""
+    text: str
+    reporting_mta: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """A notification of anything but failure; the mail is still on its way as far as we know."""
+
+    probe: str
+    at: Instant
+    place: Place  # of the notification
+    action: NoticeAction
+    status: str
+    text: str
+    reporting_mta: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +196,33 @@ class Expired:
     at: Instant
 
 
-Event = Sending | Accepted | Deferred | Rejected | Failed | Unconfirmed | Arrived | Expired
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A deadline has passed, and it was decided, once and for all, whether the mail was there in time.
+
+    `deadline` in seconds after the acceptance; `met` None: nobody could see.
+    """
+
+    probe: str
+    at: Instant
+    deadline: float
+    met: bool | None
+
+
+Event = (
+    Sending
+    | Accepted
+    | Deferred
+    | Rejected
+    | Failed
+    | Unconfirmed
+    | Arrived
+    | Vanished
+    | Bounced
+    | Notified
+    | Expired
+    | Judged
+)
 Submitted = Accepted | Deferred | Rejected | Failed | Unconfirmed  # what one submission comes to
 
 

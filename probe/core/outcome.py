@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from probe.core.clocks import Jump
 from probe.core.events import Event, Instant
-from probe.core.match import Verdict
-from probe.core.state import Probe
+from probe.core.match import RECORDED, Verdict
+from probe.core.state import Probe, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Outcome:
     @property
     def recorded(self) -> bool:
         """Whether it changed anything; the ledger holds it then."""
-        return self.verdict is not Verdict.FOREIGN and self.verdict is not Verdict.SEEN_BEFORE
+        return self.verdict is None or self.verdict in RECORDED
 
     @property
     def measured_now(self) -> bool:
@@ -33,20 +34,20 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadlinePassed:
-    """A deadline of an accepted probe has passed; counted whether or not a mail came. `met` None: nobody could see."""
-
-    route: str
-    deadline: float  # seconds
-    met: bool | None
-
-
-@dataclass(frozen=True, slots=True)
 class InFlight:
     """A route's probes for which the provider answers. `oldest` is the earliest instant from which it does."""
 
     number: int
     oldest: Instant | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How things stand: in flight by route; all probes on record by route and state, and by route as they were sent."""
+
+    in_flight: dict[str, InFlight] = field(default_factory=dict)
+    counts: dict[tuple[str, State], int] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,17 @@ class Sink:
     def observe(self, outcome: Outcome) -> None:
         """Something happened to a probe."""
 
-    def deadline_passed(self, passed: DeadlinePassed) -> None:
-        """A deadline has passed."""
+    def violated(self, law: str) -> None:
+        """What must always hold does not: a bug of ours, in one line."""
 
     def committed(self, events: int, seconds: float, error: str | None) -> None:
         """So many events became durable in so many seconds, or an attempt failed for this reason."""
+
+    def stored(self, octets: int) -> None:
+        """So much room the ledger takes."""
+
+    def clock_jumped(self, kind: Jump, seconds: float) -> None:
+        """A clock did not go on evenly; see core/clocks.py."""
 
     def started(self, route: str, late: float) -> None:
         """A probe was started, so many seconds after it was due."""
@@ -107,17 +114,20 @@ class Sink:
 
 
 class Sinks(Sink):
-    """Several sinks as one, told in order."""
+    """Several sinks as one, told in order. What one raises is told to `on_bug`, and keeps no other from hearing."""
 
-    def __init__(self, *sinks: Sink) -> None:
+    def __init__(self, *sinks: Sink, on_bug: Callable[[str], None]) -> None:
         for name in (name for name in vars(Sink) if not name.startswith("_")):
-            setattr(self, name, _Fan([getattr(sink, name) for sink in sinks]))
+            setattr(self, name, _Fan(name, [getattr(sink, name) for sink in sinks], on_bug))
 
 
 class _Fan:
-    def __init__(self, calls: Sequence[Callable[..., None]]) -> None:
-        self._calls = calls
+    def __init__(self, name: str, calls: Sequence[Callable[..., None]], on_bug: Callable[[str], None]) -> None:
+        self._name, self._calls, self._on_bug = name, calls, on_bug
 
     def __call__(self, *args: object) -> None:
         for call in self._calls:
-            call(*args)
+            try:
+                call(*args)
+            except Exception:  # noqa: BLE001 - recording goes on, whatever a listener does
+                self._on_bug(self._name)

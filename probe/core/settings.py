@@ -83,6 +83,14 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long finished probes stay in the ledger. Those in flight always stay."""
+
+    keep: float = 400 * 86400.0  # seconds since they were started
+    max_size: int = 4_000_000_000  # octets of the ledger; beyond it the oldest finished ones go sooner
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration. `warnings` are lines for a person: things that work but should be mended."""
 
@@ -91,5 +99,6 @@ class Settings:
     state_dir: Path
     listen_host: str = "127.0.0.1"
     listen_port: int = 10925
+    retention: Retention = Retention()
     contact: str = ""  # whom the test mail tells its reader to ask
     warnings: tuple[str, ...] = field(default=(), compare=False)

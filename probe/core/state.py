@@ -4,33 +4,39 @@ Rule: a state follows from the events alone. A pair that is not in TRANSITIONS i
 
            ┌──────────► early ───────────────┐         (seen before its 250 was read)
     due ─► sending ─► accepted ──────────────┴► delivered
-              │  └──► unconfirmed ─► (as accepted)
-              │            └─► lost ─► found            (arrived after it was counted as lost)
+              │  ├──► unconfirmed ─► (as accepted)
+              │  │         ├─► lost ────┬─► found      (arrived after it was given up)
+              │  └─────────┴─► bounced ─┘
               └─► rejected, deferred, failed
 
 Conservation: every probe is in exactly one of these states, so for each route
-    sent = sending + early + accepted + unconfirmed + delivered + found + lost + rejected + deferred + failed.
+    sent = sending + early + accepted + unconfirmed + delivered + bounced + lost + found + rejected + deferred + failed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import get_args
+from typing import Literal
 
 from probe.core.events import (
     Accepted,
     Arrived,
+    Bounced,
     Deferred,
     Event,
     Expired,
     Failed,
     Instant,
+    Judged,
+    Notified,
     Place,
     Rejected,
     Sending,
     Submitted,
     Unconfirmed,
+    Vanished,
+    clock_between,
     elapsed,
 )
 
@@ -43,6 +49,7 @@ class State(StrEnum):
     ACCEPTED = "accepted"
     UNCONFIRMED = "unconfirmed"
     DELIVERED = "delivered"
+    BOUNCED = "bounced"
     LOST = "lost"
     FOUND = "found"
     REJECTED = "rejected"
@@ -53,6 +60,7 @@ class State(StrEnum):
 IN_FLIGHT = frozenset({State.ACCEPTED, State.UNCONFIRMED})  # the provider answers for these, or may have to
 OPEN = IN_FLIGHT | {State.SENDING, State.EARLY}  # something is still expected to happen to these
 _S = State
+_REFUSED = (_S.REJECTED, _S.DEFERRED, _S.FAILED)
 
 TRANSITIONS: dict[tuple[State | None, type[Event]], State] = {
     (None, Sending): _S.SENDING,
@@ -69,9 +77,7 @@ TRANSITIONS: dict[tuple[State | None, type[Event]], State] = {
     (_S.EARLY, Rejected): _S.REJECTED,
     (_S.EARLY, Deferred): _S.DEFERRED,
     (_S.EARLY, Failed): _S.FAILED,
-    (_S.REJECTED, Arrived): _S.REJECTED,
-    (_S.DEFERRED, Arrived): _S.DEFERRED,
-    (_S.FAILED, Arrived): _S.FAILED,
+    **{(state, Arrived): state for state in _REFUSED},
     (_S.ACCEPTED, Arrived): _S.DELIVERED,
     (_S.UNCONFIRMED, Arrived): _S.DELIVERED,
     (_S.ACCEPTED, Expired): _S.LOST,
@@ -79,7 +85,28 @@ TRANSITIONS: dict[tuple[State | None, type[Event]], State] = {
     (_S.LOST, Arrived): _S.FOUND,
     (_S.DELIVERED, Arrived): _S.DELIVERED,  # a duplicate
     (_S.FOUND, Arrived): _S.FOUND,
+    # A bounce ends a probe that has not come; where it contradicts an arrival or a refusal it is only on record.
+    **{(state, Bounced): _S.BOUNCED for state in (_S.SENDING, _S.ACCEPTED, _S.UNCONFIRMED, _S.LOST, _S.BOUNCED)},
+    **{(state, Bounced): state for state in (_S.EARLY, _S.DELIVERED, _S.FOUND, *_REFUSED)},
+    (_S.BOUNCED, Arrived): _S.FOUND,
+    # The reply to the submission is read after the bounce.
+    (_S.BOUNCED, Accepted): _S.BOUNCED,
+    (_S.BOUNCED, Unconfirmed): _S.BOUNCED,
+    (_S.BOUNCED, Rejected): _S.REJECTED,
+    (_S.BOUNCED, Deferred): _S.DEFERRED,
+    (_S.BOUNCED, Failed): _S.FAILED,
+    (_S.FOUND, Accepted): _S.FOUND,
+    (_S.FOUND, Unconfirmed): _S.FOUND,
+    (_S.FOUND, Rejected): _S.REJECTED,
+    (_S.FOUND, Deferred): _S.DEFERRED,
+    (_S.FOUND, Failed): _S.FAILED,
+    # These are only put on record.
+    **{(state, Notified): state for state in State},
+    **{(state, Vanished): state for state in (_S.EARLY, _S.DELIVERED, _S.FOUND, *_REFUSED)},
+    **{(state, Judged): state for state in (*IN_FLIGHT, _S.DELIVERED, _S.BOUNCED, _S.LOST, _S.FOUND)},
 }
+_CLOCK_ERROR = 1.0  # seconds by which a good wall clock may be wrong after a reboot
+_WHOLE_SECOND = 1.01  # uncertainty that a stamp in whole seconds leaves, and rounding
 
 
 class ImpossibleEvent(Exception):
@@ -104,7 +131,11 @@ class Probe:
     state: State
     submitted: Submitted | None = None
     arrived: Arrived | None = None  # the first arrival
-    places: tuple[Place, ...] = ()  # every copy of the mail that was seen; more than one: duplicates
+    bounced: Bounced | None = None  # the first bounce
+    places: tuple[Place, ...] = ()  # every copy of the mail that was seen; more than one: moved, or duplicates
+    vanished: tuple[Place, ...] = ()  # those of them that somebody else took away
+    notices: tuple[Place, ...] = ()  # every notification about it
+    judged: tuple[float, ...] = ()  # deadlines that were judged, in seconds
 
     @property
     def answerable(self) -> Instant | None:
@@ -135,6 +166,41 @@ class Probe:
         if self.answerable is not None and (low is None or elapsed(low, self.answerable) > 0):
             low = self.answerable  # a mail does not arrive before it is sent
         return None if low is None else max(0.0, elapsed(low, high))
+
+    @property
+    def clock(self) -> Literal["boottime", "wall"] | None:
+        """The clock by which `latency` was measured."""
+        if self.arrived is None or self.answerable is None:
+            return None
+        return clock_between(self.answerable, self.arrived.at)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the latency says too little to be counted among measurements.
+
+        That is when we were not looking, so that the mail may have come at any time since its acceptance, or when it
+        came before its acceptance by a wall clock that was set across a reboot.
+        """
+        if self.arrived is None or self.answerable is None or self.latency is None or self.uncertainty is None:
+            return False
+        if self.clock == "wall" and elapsed(self.answerable, self.arrived.at) < -_CLOCK_ERROR:
+            return True
+        return self.arrived.detection != "idle" and self.uncertainty >= max(self.latency, _WHOLE_SECOND)
+
+
+def met(probe: Probe, deadline: float) -> bool | None:
+    """Whether the mail was there this many seconds after the acceptance, by what is known of it; None: it is not known.
+
+    Late by what was measured, and yet perhaps in time by more than measuring is wrong anyway: not known.
+    """
+    latency, uncertainty = probe.latency, probe.uncertainty
+    if latency is None or uncertainty is None:
+        return False if probe.bounced else None
+    if probe.doubtful:
+        return None
+    if latency <= deadline:
+        return True
+    return False if latency - uncertainty >= deadline - max(1.0, 0.05 * deadline) else None
 
 
 def arrival_bounds(arrived: Arrived) -> tuple[Instant | None, Instant]:
@@ -167,8 +233,19 @@ def advance(probe: Probe | None, event: Event) -> Probe:
     if isinstance(event, Sending):
         return Probe(event.probe, event.route, event.sender, event.recipient, event.due, event.at, after)
     assert probe is not None  # no key of the table pairs None with anything but Sending
-    if isinstance(event, get_args(Submitted)):
-        return replace(probe, state=after, submitted=event)
-    if isinstance(event, Arrived):
-        return replace(probe, state=after, arrived=probe.arrived or event, places=(*probe.places, event.place))
-    return replace(probe, state=after)
+    match event:
+        case Arrived(place=place):
+            return replace(probe, state=after, arrived=probe.arrived or event, places=(*probe.places, place))
+        case Vanished(place=place):
+            return replace(probe, state=after, vanished=(*probe.vanished, place))
+        case Bounced(place=place):
+            return replace(probe, state=after, bounced=probe.bounced or event, notices=(*probe.notices, place))
+        case Notified(place=place):
+            return replace(probe, state=after, notices=(*probe.notices, place))
+        case Judged(deadline=deadline):
+            return replace(probe, state=after, judged=(*probe.judged, deadline))
+        case Expired():
+            return replace(probe, state=after)
+    if probe.submitted:
+        raise ImpossibleEvent(before, event)  # one submission has one outcome
+    return replace(probe, state=after, submitted=event)

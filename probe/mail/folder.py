@@ -9,13 +9,13 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 from probe.core.asking import Asker, Usual
-from probe.core.events import Arrived, Cursor, Detection, Instant, Place, elapsed
+from probe.core.events import Arrived, Bounced, Cursor, Detection, Instant, Notified, Place, Vanished, elapsed
 from probe.core.message import Recognised, Refused
 from probe.core.outcome import Sink
 from probe.core.settings import Account
@@ -27,6 +27,8 @@ _RELISTEN = 480.0  # seconds; Gmail drops an IDLE after about 9 minutes, Exchang
 _POLL = 30.0  # between looks where a server has no IDLE
 _SETTLING = 3  # turns
 _REMOVE_AGAIN = 900.0  # seconds after a refusal
+_SURE_FOR = 60.0  # seconds; then what lies under a UID is read again before it is removed
+_SLUGGISH = 2.0  # seconds; an answer that took longer says little about when a mail came
 _CURSOR_EVERY = 10.0  # seconds between notes of how far a folder was read, when nothing else is written
 _CHUNK = 500  # mails per FETCH while catching up
 _BODY_LIMIT = 65536  # octets read of a mail whose header lost our token
@@ -37,8 +39,9 @@ Recognise = Callable[[bytes], Recognised | Refused | None]
 class Recorder(Protocol):
     """Who takes what is seen. Neither call blocks."""
 
-    def arrived(self, event: Arrived) -> None:
-        """A mail with a verified token lies in the mailbox. Answer with Watcher.settle when it is on record."""
+    def report(self, event: Arrived | Vanished | Bounced | Notified) -> None:
+        """Something with a verified token lies in the mailbox, or does no longer. Answer with Watcher.settle when a
+        mail is on record."""
 
     def read_up_to(self, cursor: Cursor) -> None:
         """Everything up to here has been dealt with."""
@@ -67,6 +70,17 @@ class Mailbox(Protocol):
 
 
 @dataclass(slots=True)
+class _Unsettled:
+    """A mail that was reported and is not on record yet, or not removed yet."""
+
+    probe: str
+    removable: bool
+    not_before: Instant | None  # when it was certainly not there
+    read: Instant
+    expunged: int  # how many mails had gone from the folder when it was read
+
+
+@dataclass(slots=True)
 class FolderWatch:
     """One folder in one session of its mailbox."""
 
@@ -80,8 +94,8 @@ class FolderWatch:
     noted: Instant | None = None  # when the cursor was last reported
     uidvalidity: int = 0
     last: int = 0  # every UID up to this one was read
-    # UID → may it be removed, and when was it certainly not there; until it is on record and removed
-    unsettled: dict[int, tuple[bool, Instant | None]] = field(default_factory=dict)
+    wanted: bool = False  # somebody wants to know what is there now
+    unsettled: dict[int, _Unsettled] = field(default_factory=dict)  # by UID
     settling: int = 0  # turns since the last arrival that were spent waiting for it to be on record
     refused: Instant | None = None  # when the server last refused to remove mails
     idle_works: bool = True  # until the server ends one by itself
@@ -96,11 +110,14 @@ class FolderWatch:
             async with await self.mailbox.log_in() as own:
                 return await self.run(own)
         self.connection = connection
+        asked = self.mailbox.clock()
         selected = await connection.select(self.watched.raw)
         # A new arrival's count comes with SELECT; later ones ring.
         announced = connection.last_contact
         self.uidvalidity = selected.uidvalidity
         await self._catch_up(connection, selected.uidnext, selected.exists, announced)
+        self.looked = asked
+        self._note(announced)
         self.mailbox.caught_up(self.watched.name)
         while True:
             await self._turn(connection)
@@ -119,8 +136,6 @@ class FolderWatch:
                 await self._read(connection, f"{self.last + 1}:*", "catch-up", announced)
         else:
             await self._search_backlog(connection, cursor, uidnext, exists, announced)
-        self.looked = announced
-        self._note(announced)
 
     async def _search_backlog(
         self, connection: Connection, cursor: Cursor | None, uidnext: int | None, exists: int, announced: Instant
@@ -130,9 +145,8 @@ class FolderWatch:
         if since is not None and exists:
             day = datetime.fromtimestamp(since - 86400, UTC).date()  # SINCE ignores time zones
             uids = [uid for uid in await connection.search_since(day) if uid > self.last]
-            for start in range(0, len(uids), _CHUNK):
-                chunk = ",".join(map(str, uids[start : start + _CHUNK]))
-                await self._read(connection, chunk, "catch-up", announced)
+            for chunk in _batched(uids, _CHUNK):
+                await self._read(connection, ",".join(map(str, chunk)), "catch-up", announced)
         if uidnext is not None:
             self.last = max(self.last, uidnext - 1)
         elif exists:  # not "*": that may be a mail that came just now
@@ -144,18 +158,22 @@ class FolderWatch:
         """Wait for a ring or for the time to ask, then deal with what came."""
         self.wake.clear()
         await self._remove(connection)
-        ended = "told" if connection.rung else await self._wait(connection)
-        ring = connection.take_ring()
-        if ring is None and (ended == "time" or self.asker.until_next(self.mailbox.clock()) == 0.0):
+        ended = "told" if connection.rung or self.wanted else await self._wait(connection)
+        ring, asked = connection.take_ring(), None
+        detection: Detection = "idle" if ended == "pushed" else "poll"
+        if ring is None and (ended == "time" or self.wanted or self.asker.until_next(self.mailbox.clock()) == 0.0):
+            self.wanted = False
             asked = self.mailbox.clock()
             self.asker.asked(asked)
             self.mailbox.sink.asked(self.mailbox.account.name)
             await connection.noop()
             ring = connection.take_ring()
-            if ring is None:
-                self.looked = asked
+            if ring and elapsed(asked, ring) > _SLUGGISH:
+                detection = "catch-up"
         if ring:
-            await self._read(connection, f"{self.last + 1}:*", "idle" if ended == "pushed" else "poll", ring)
+            await self._read(connection, f"{self.last + 1}:*", detection, ring)
+        if asked:
+            self.looked = asked
         self._note(self.mailbox.clock())
 
     async def _wait(self, connection: Connection) -> Literal["pushed", "told", "time", "other"]:
@@ -202,25 +220,34 @@ class FolderWatch:
         self, connection: Connection, mail: Fetched, detection: Detection, at: Instant, not_before: Instant | None
     ) -> None:
         mailbox, name = self.mailbox, self.mailbox.account.name
-        found = mailbox.recognise(mail.content)
-        if found is None and mailbox.worth_reading(mail.content):
-            bodies = await connection.fetch(str(mail.uid), f"BODY.PEEK[]<0.{_BODY_LIMIT}>")
-            found = next((mailbox.recognise(body.content) for body in bodies if body.uid == mail.uid), None)
+        found = await self._recognise(connection, mail)
         if isinstance(found, Refused):
             mailbox.sink.unrecognised(name, found.reason)
         elif isinstance(found, Recognised):
             place = Place(name, self.watched.name, self.uidvalidity, mail.uid)
-            self.unsettled[mail.uid] = found.removable, not_before
+            probe, sure = found.token.probe, found.removable
+            self.unsettled[mail.uid] = _Unsettled(probe, sure, not_before, self.mailbox.clock(), connection.expunged)
             self.settling = 0
-            arrived = Arrived(
-                found.token.probe, at, place, self.watched.placement, detection, not_before, mail.internal_date
-            )
+            arrived = Arrived(probe, at, place, self.watched.placement, detection, not_before, mail.internal_date, sure)
             mailbox.seen(arrived, found.token.route)
-            mailbox.recorder.arrived(arrived)
+            mailbox.recorder.report(arrived)
+
+    def look(self) -> None:
+        """Ask for news, whether or not it is time for it."""
+        self.wanted = True
+        self.wake.set()
 
     def arrived(self, arrived: Arrived) -> None:
         """A probe that may have been expected here has arrived, here or in another folder."""
         self.asker.arrived(arrived.probe, arrived.at, arrived.detection, self.idle_since)
+
+    async def _recognise(self, connection: Connection, mail: Fetched) -> Recognised | Refused | None:
+        """What this mail is to us, by its header or, where that may be worth it, by its body."""
+        found = self.mailbox.recognise(mail.content)
+        if found is None and self.mailbox.worth_reading(mail.content):
+            bodies = await connection.fetch(str(mail.uid), f"BODY.PEEK[]<0.{_BODY_LIMIT}>")
+            found = next((self.mailbox.recognise(body.content) for body in bodies if body.uid == mail.uid), None)
+        return found
 
     def expect(self, probe: str, route: str, since: Instant, usual: Usual) -> None:
         """A probe was accepted, and will probably come here."""
@@ -232,7 +259,7 @@ class FolderWatch:
         here = place.account == self.mailbox.account.name and place.uidvalidity == self.uidvalidity
         if not here or place.uid not in self.unsettled:
             return
-        if ours and self.unsettled[place.uid][0] and not self.mailbox.account.keep_mails:
+        if ours and self.unsettled[place.uid].removable and not self.mailbox.account.keep_mails:
             self.removable.add(place.uid)
         else:
             del self.unsettled[place.uid]
@@ -242,13 +269,15 @@ class FolderWatch:
         """Remove what is settled. Without UIDPLUS an EXPUNGE could take others' mails along: mark as read and leave."""
         if not self.removable or not self._may_remove():
             return
-        uids = sorted(self.removable)
         try:
+            await self._verify_again(connection)
+            uids = sorted(self.removable)
+            gone_before = connection.expunged
+            marked = await connection.mark(uids, ["\\Deleted" if connection.can_expunge else "\\Seen"])
+            if missing := set(uids) - marked:
+                self._vanished(missing - await connection.existing(sorted(missing)))
             if connection.can_expunge:
-                await connection.mark(uids, ["\\Deleted"])
                 await connection.expunge(uids)
-            else:
-                await connection.mark(uids, ["\\Seen"])
         except CommandRefused as error:  # read-only, or over quota; the measurement goes on
             self.refused = self.mailbox.clock()
             text = f"cannot remove test mails from {self.watched.name}: {error}"
@@ -257,7 +286,37 @@ class FolderWatch:
         for uid in uids:
             self.unsettled.pop(uid, None)
         self.removable.difference_update(uids)  # others may have been settled meanwhile
-        self.mailbox.sink.removed(self.mailbox.account.name, len(uids))
+        if connection.expunged - gone_before == len(marked):  # ours and no others
+            for mail in self.unsettled.values():
+                mail.expunged += len(marked)
+        self.mailbox.sink.removed(self.mailbox.account.name, len(marked))
+
+    async def _verify_again(self, connection: Connection) -> None:
+        """Read once more what is to be removed, if mails have gone or time has passed since its token was verified: a
+        server that counts UIDs wrongly could have put another mail there."""
+        now, known = self.mailbox.clock(), self.unsettled
+        stale = [uid for uid in self.removable if elapsed(known[uid].read, now) > _SURE_FOR]
+        doubtful = {*stale, *(uid for uid in self.removable if known[uid].expunged != connection.expunged)}
+        there = {}
+        for chunk in _batched(sorted(doubtful), _CHUNK):
+            mails = await connection.fetch(",".join(map(str, chunk)), "BODY.PEEK[HEADER]")
+            there.update({mail.uid: await self._recognise(connection, mail) for mail in mails if mail.uid in doubtful})
+        self._vanished(doubtful - there.keys())
+        for uid in doubtful:
+            found = there.get(uid)
+            if isinstance(found, Recognised) and found.removable and found.token.probe == known[uid].probe:
+                known[uid].read, known[uid].expunged = now, connection.expunged
+                continue
+            if uid in there:
+                self.mailbox.sink.unrecognised(self.mailbox.account.name, "uid_reused")
+            self.removable.discard(uid)
+            del known[uid]
+
+    def _vanished(self, uids: set[int]) -> None:
+        """Somebody else has taken away these mails, which were seen here."""
+        for uid in sorted(uids):
+            place = Place(self.mailbox.account.name, self.watched.name, self.uidvalidity, uid)
+            self.mailbox.recorder.report(Vanished(self.unsettled[uid].probe, self.mailbox.clock(), place))
 
     def _may_remove(self) -> bool:
         return self.refused is None or elapsed(self.refused, self.mailbox.clock()) > _REMOVE_AGAIN
@@ -267,7 +326,7 @@ class FolderWatch:
         uid, looked = self.last, self.looked
         if self.unsettled:
             uid = min(self.unsettled) - 1
-            looked = self.unsettled[uid + 1][1]
+            looked = self.unsettled[uid + 1].not_before
         if looked is None:
             return
         cursor = Cursor(self.mailbox.account.name, self.watched.name, self.uidvalidity, uid, looked)
@@ -275,3 +334,8 @@ class FolderWatch:
         if self.noted is None or elapsed(self.noted, now) >= _CURSOR_EVERY:
             self.noted = now
             self.mailbox.recorder.read_up_to(cursor)
+
+
+def _batched(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Runs of at most `size` items; Python 3.12's itertools has it."""
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -139,6 +139,11 @@ class Connection:
         return self._wire.greeting
 
     @property
+    def expunged(self) -> int:
+        """How many mails went from the selected folder in this session, by us or by others."""
+        return self._wire.expunged
+
+    @property
     def rung(self) -> Instant | None:
         return self._wire.rung
 
@@ -238,10 +243,22 @@ class Connection:
             raise Refused("APPEND", "", "the server does not tell the UID (no UIDPLUS); the mail is stored")
         return numbers[0], numbers[1]
 
-    async def mark(self, uids: Sequence[int], flags: Sequence[str]) -> None:
-        """Add flags to these mails."""
+    async def mark(self, uids: Sequence[int], flags: Sequence[str]) -> set[int]:
+        """Add flags to these mails; those of which the server says that it did (they may be more, RFC 9051 §6.4.6)."""
+        marked = set()
         for chunk in syntax.uid_sets(uids):
-            await self._wire.run(f"UID STORE {chunk} +FLAGS.SILENT ({' '.join(flags)})".encode(), "UID STORE")
+            line = f"UID STORE {chunk} +FLAGS ({' '.join(flags)})"
+            lines, _ = await self._wire.run(line.encode(), "UID STORE", b"FETCH")
+            marked |= {uid for parts in lines if (uid := syntax.parse_uid(parts)) is not None}
+        return marked
+
+    async def existing(self, uids: Sequence[int]) -> set[int]:
+        """Those of these mails that the folder holds."""
+        found = set()
+        for chunk in syntax.uid_sets(uids):
+            lines, _ = await self._wire.run(f"UID FETCH {chunk} (UID)".encode(), "UID FETCH", b"FETCH")
+            found |= {uid for parts in lines if (uid := syntax.parse_uid(parts)) is not None}
+        return found
 
     async def expunge(self, uids: Sequence[int]) -> None:
         """Remove those of these mails that are marked \\Deleted, and no others (UIDPLUS, RFC 4315); else Refused."""

@@ -250,8 +250,7 @@ def _tokens(parts: Parts) -> Iterator[tuple[bool, bytes]]:
                 yield False, found[2]
 
 
-def parse_fetch(parts: Parts) -> Fetched | None:
-    """A FETCH response with UID and content; None for the others (flags of somebody else's doing, for example)."""
+def _fetch_fields(parts: Parts) -> dict[bytes, bytes | None]:
     tokens = _tokens(parts)
     fields: dict[bytes, bytes | None] = {}
     for token in tokens:
@@ -269,11 +268,22 @@ def parse_fetch(parts: Parts) -> Fetched | None:
                     break
         else:
             fields[key.upper()] = None if not token[0] and token[1].upper() == b"NIL" else token[1]
+    return fields
+
+
+def parse_fetch(parts: Parts) -> Fetched | None:
+    """A FETCH response with UID and content; None for the others (flags of somebody else's doing, for example)."""
+    fields = _fetch_fields(parts)
     uid, size = number(fields.get(b"UID")), number(fields.pop(b"RFC822.SIZE", None))
     content = [value for key, value in fields.items() if key.startswith((b"BODY[", b"BINARY[", b"RFC822"))]
     if not uid or not content:
         return None
     return Fetched(uid, content[0] or b"", internal_date(fields.get(b"INTERNALDATE") or b""), size)
+
+
+def parse_uid(parts: Parts) -> int | None:
+    """The UID that a FETCH response is about, if it says so."""
+    return number(_fetch_fields(parts).get(b"UID"))
 
 
 def parse_list(parts: Parts) -> Folder | None:

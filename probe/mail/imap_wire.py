@@ -127,6 +127,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         self.selecting = False
         self.facts: dict[str, int] = {}  # of the last SELECT: EXISTS, UIDVALIDITY, UIDNEXT
         self.exists: int | None = None  # mails in the selected folder
+        self.expunged = 0  # mails that went from the selected folder, by us or by others
         self.rung: Instant | None = None
         self._naps: set[asyncio.Timeout] = set()
         # One lazy timer for the connection instead of one for each command
@@ -331,8 +332,9 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         elif word == b"EXPUNGE":
             if self.selecting:
                 self.facts["EXISTS"] = max(0, self.facts.get("EXISTS", 0) - 1)
-            elif self.exists:
-                self.exists -= 1
+            else:
+                self.expunged += 1
+                self.exists = self.exists and self.exists - 1
         else:
             self._keep(word, parts)
 

@@ -47,6 +47,7 @@ _RUNNING = 20  # submissions of one account at once
 _MECHANISMS = ("plain", "login", "cram-md5")
 _T = TypeVar("_T")
 OnStage = Callable[[Stage, float], None]
+Record = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -127,12 +128,18 @@ class Submitter:
     def _in_backoff(self) -> bool:
         return self._not_before is not None and elapsed(self._clock(), self._not_before) > 0
 
-    async def submit(self, sending: Sending, content: bytes, on_stage: OnStage | None = None) -> Submitted:
-        """Send one mail; see the module's rules. Cancelling closes the connection and leaves the outcome open."""
+    async def submit(
+        self, sending: Sending, content: bytes, on_stage: OnStage | None = None, record: Record | None = None
+    ) -> Submitted:
+        """Send one mail; see the module's rules. Cancelling closes the connection and leaves the outcome open.
+
+        `record` is awaited when all is ready for the content: when it returns, the ledger knows that it may leave. It
+        may be called again for a second attempt over a fresh connection.
+        """
         self._running += 1
         line = _Timeline(self._clock, on_stage)
         try:
-            return await self._submit(sending, content, line)
+            return await self._submit(sending, content, record, line)
         except Exception as error:  # noqa: BLE001 - whatever it is, the probe needs exactly one outcome
             return self._outcome(sending.probe, line, error)
         finally:
@@ -155,16 +162,16 @@ class Submitter:
         client.close()
         return offered
 
-    async def _submit(self, sending: Sending, content: bytes, line: _Timeline) -> Submitted:
+    async def _submit(self, sending: Sending, content: bytes, record: Record | None, line: _Timeline) -> Submitted:
         session = self._take_idle()
         if session:
             try:
-                return await self._transact(session, sending, content, line)
+                return await self._transact(session, sending, content, record, line)
             except Exception as error:
                 if line.content_left or not _was_stale(error):
                     raise
                 line.spent.clear()  # the kept connection had died, and nothing of the mail has left
-        return await self._transact(await self._open(line), sending, content, line)
+        return await self._transact(await self._open(line), sending, content, record, line)
 
     async def _open(self, line: _Timeline) -> _Session:
         server, timeout = self._server, self._timeout
@@ -248,13 +255,17 @@ class Submitter:
             log_in = {"plain": client.auth_plain, "login": client.auth_login, "cram-md5": client.auth_crammd5}
             await self._step(client, log_in[offered[0]](self._account.username, password))
 
-    async def _transact(self, session: _Session, sending: Sending, content: bytes, line: _Timeline) -> Submitted:
+    async def _transact(
+        self, session: _Session, sending: Sending, content: bytes, record: Record | None, line: _Timeline
+    ) -> Submitted:
         client = session.client
         try:
             with line.stage("envelope"):
                 # Not client.mail(): it parses addresses that config/ has checked, at the cost of both commands.
                 await self._envelope(client, b"MAIL FROM:<%s>" % sending.sender.encode())
                 await self._envelope(client, b"RCPT TO:<%s>" % sending.recipient.encode())
+            if record:
+                await self._recorded(record)
             with line.stage("data"):
                 reply = await self._step(client, client.execute_command(b"DATA"))
                 if reply.code != 354:
@@ -276,6 +287,14 @@ class Submitter:
         self._keep(session)
         said = parse_reply(reply.code, reply.message)
         return Accepted(sending.probe, accepted_at, said, queue_id(said.text), tuple(line.spent))
+
+    async def _recorded(self, record: Record) -> None:
+        """Wait for the disk no longer than for a server: it would close the connection."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await record()
+        except TimeoutError:
+            raise net.Unusable("ledger_unwritable", "the disk takes too long") from None
 
     # -- connections between probes ------------------------------------------------------------------------------
 

@@ -106,6 +106,18 @@ class Watcher:
             folder.expect(probe, route, since, self._usual[route])
 
     @property
+    def looked(self) -> Instant | None:
+        """The last moment at which the whole mailbox held nothing that was not reported; None: it is not watched."""
+        found = [folder.looked for folder in self._folders.values()]
+        known = [looked for looked in found if looked]
+        return min(known, key=lambda looked: looked.boot) if self.up and len(known) == len(found) else None
+
+    def look(self) -> None:
+        """Ask every folder for news now, although nobody may be expected."""
+        for folder in self._folders.values():
+            folder.look()
+
+    @property
     def last_contact(self) -> Instant | None:
         """When the server last sent a byte in this session; None outside of one."""
         found = [folder.connection.last_contact for folder in self._folders.values() if folder.connection]
