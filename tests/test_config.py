@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import probe
 from probe.config import ConfigError, load, parse_duration
-from probe.core.settings import Account, Asking, Route, Secret, Server, Settings
+from probe.core.settings import Account, Asking, Retention, Route, Secret, Server, Settings
 
 DATA = Path(__file__).parent / "data" / "config"
 OWN = """
@@ -115,6 +115,7 @@ def test_every_key_of_a_full_file_arrives_in_its_record() -> None:
         state_dir=DATA / "state",
         listen_host="::1",
         listen_port=9999,
+        retention=Retention(30 * 86400.0, 500_000_000),
         contact="postmaster@example.org, Zürich",
     )
 

@@ -29,6 +29,7 @@ from .make import (
     FakeClock,
     accepted,
     arrived,
+    bounced,
     deferred,
     expired,
     failed,
@@ -38,9 +39,11 @@ from .make import (
     make_accounts,
     make_probe,
     make_route,
+    notified,
     rejected,
     sending,
     unconfirmed,
+    vanished,
 )
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -274,6 +277,72 @@ async def test_deadlines_are_counted_by_what_was_known(world: World) -> None:
         world.tell(sending(), accepted(), judged(met=met))
     values = [await world.value("mailprobe_deadline_probes_total", route="r", deadline="30", met=met) for met in ("true", "false", "unknown")]  # fmt: skip # noqa: E501
     assert values == [1, 1, 2]
+
+
+async def test_what_came_back_counts_by_class_and_subject_of_its_status(world: World) -> None:
+    world.tell(sending(), accepted(), notified(), bounced(status="5.1.1"), bounced(9.0, uid=91))
+    world.tell(sending(), accepted(), bounced(status=""))
+    world.tell(sending(), accepted(), arrived(), bounced(status="5.7.1"))  # both: it came, and counts as come
+    counts = (await world.samples())["mailprobe_bounces_total"]
+    assert {dict(key)["status"]: value for key, value in counts.items() if value} == {"5.1": 1, "unknown": 1}
+    assert await world.value("mailprobe_delay_notices_total", route="r") == 1
+
+
+async def test_a_doubtful_latency_is_counted_but_not_measured(world: World) -> None:
+    world.tell(sending(), accepted(0.5), arrived(600.5, detection="catch-up"))
+    assert await world.value("mailprobe_uncertain_arrivals_total", route="r") == 1
+    assert await world.value("mailprobe_delivery_latency_seconds_count", route="r") == 0
+    assert math.isnan(await world.value("mailprobe_last_delivery_latency_seconds", route="r"))
+    assert await world.value("mailprobe_detection_uncertainty_seconds", route="r") == 600.0
+    assert await world.value("mailprobe_arrivals_total", route="r", placement="inbox") == 1
+
+
+async def test_a_mail_that_was_moved_arrived_once(world: World) -> None:
+    world.tell(sending(), accepted(), arrived(), vanished(), arrived(5.0, uid=2, placement="junk"))
+    assert await world.value("mailprobe_moved_arrivals_total", route="r", placement="junk") == 1
+    assert await world.value("mailprobe_arrivals_total", route="r", placement="junk") == 0
+    assert await world.value("mailprobe_duplicate_arrivals_total", route="r") == 0
+
+
+async def test_the_conservation_law_can_be_read_off(world: World) -> None:
+    world.counts = {("r", State.DELIVERED): 7, ("r", State.ACCEPTED): 2, ("gone", State.LOST): 9}
+    world.sent = {"r": 9, "gone": 9}
+    samples = await world.samples()
+    assert samples["mailprobe_ledger_sent_probes"] == {(("route", "r"),): 9}
+    states = {dict(key)["state"]: value for key, value in samples["mailprobe_ledger_probes"].items()}
+    assert states.keys() == {state.value for state in State}
+    assert sum(states.values()) == 9
+    assert states["delivered"] == 7
+
+
+async def test_the_probers_own_troubles_are_counted(world: World) -> None:
+    world.metrics.violated("a law")
+    world.metrics.clock_jumped("suspend", 60.0)
+    world.metrics.stored(4096)
+    world.metrics.committed(0, 0.0, "disk full")
+    samples = await world.samples()
+    assert samples["mailprobe_violations_total"] == {(): 1}
+    assert samples["mailprobe_clock_jumps_total"][(("kind", "suspend"),)] == 1
+    assert samples["mailprobe_clock_jumps_total"][(("kind", "step"),)] == 0
+    assert samples["mailprobe_ledger_size_bytes"] == {(): 4096}
+    assert samples["mailprobe_ledger_writable"] == {(): 0}
+    world.metrics.committed(1, 0.001, None)
+    assert await world.value("mailprobe_ledger_writable") == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"), [(arrived(account="gmx"), "elsewhere"), (arrived(9.0, uid=2, genuine=False), "replayed")]
+)
+async def test_mails_with_a_good_token_that_are_left_alone_are_counted(
+    world: World, event: Arrived, reason: str
+) -> None:
+    accounts = make_accounts() | {"gmx": make_account("gmx", SENDER)}
+    world.metrics.configure(accounts, {"r": make_route()})
+    probe = make_probe(sending(), accepted(), arrived())
+    verdict = judge(probe, event, {"gmx": SENDER, "own": RECIPIENT}[event.place.account])
+    world.metrics.observe(Outcome(event, probe, probe, verdict))
+    name = "mailprobe_unrecognised_messages_total"
+    assert await world.value(name, account=event.place.account, reason=reason) == 1
 
 
 async def test_a_deadline_of_many_days_is_written_in_plain_seconds(world: World) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from probe.core.events import Arrived, Event, clock_between, elapsed
 from probe.core.outcome import Outcome
-from probe.core.state import IN_FLIGHT, OPEN, TRANSITIONS, ImpossibleEvent, Probe, State, advance, arrival_bounds
+from probe.core.state import IN_FLIGHT, OPEN, TRANSITIONS, ImpossibleEvent, Probe, State, advance, arrival_bounds, met
 from probe.ledger import Ledger, LedgerError
 from probe.recorder import Recorder
 
@@ -304,6 +304,65 @@ def test_uncertainty_is_the_width_of_the_interval_and_no_mail_comes_before_it_is
     assert make_probe(sending(), accepted(3.0), arrived(2.0)).uncertainty == 0.0
     assert make_probe(sending(), arrived(2.0)).uncertainty is None
     assert make_probe(sending(), arrived(2.0, not_before=1.5)).uncertainty == 0.5
+
+
+# (detection, not_before, stored, first byte) → is it among the measurements? Accepted at 0.5 s.
+DOUBTS = {
+    "pushed": (("idle", None, None, 600.0), False),
+    "asked for in time": (("poll", 599.0, None, 600.0), False),
+    "asked for at once": (("poll", None, None, 0.55), False),
+    "caught up, stamped": (("catch-up", 0.25, 50.0, 600.0), False),
+    "caught up, stamped in the very second": (("catch-up", 0.25, 0.0, 600.0), False),
+    "caught up, with nothing known": (("catch-up", None, None, 600.0), True),
+    "caught up, stamped by a wrong clock": (("catch-up", 0.25, 5000.0, 600.0), True),
+    "caught up a moment later": (("catch-up", 0.25, None, 1.25), False),
+    "caught up, not there after half the time": (("catch-up", 300.0, None, 600.0), False),
+}
+
+
+@pytest.mark.parametrize("case", DOUBTS)
+def test_a_latency_of_which_nobody_knows_more_than_that_it_is_over_is_doubtful(case: str) -> None:
+    (detection, not_before, stored, at), doubtful = DOUBTS[case]
+    event = arrived(at, detection=detection, not_before=not_before, stored=stored)  # type: ignore[arg-type]
+    probe = make_probe(sending(), accepted(0.5), event)
+    assert probe.doubtful is doubtful
+    assert (met(probe, 10_000.0) is None) is doubtful
+
+
+def test_a_mail_that_came_before_it_was_sent_by_a_clock_set_across_a_reboot_is_doubtful() -> None:
+    late = dataclasses.replace(arrived(), at=after_reboot(-3600.0))
+    probe = make_probe(sending(), accepted(0.5), late)
+    assert (probe.latency, probe.clock, probe.doubtful) == (0.0, "wall", True)
+    slewed = dataclasses.replace(arrived(), at=after_reboot(0.25))
+    assert not make_probe(sending(), accepted(0.5), slewed).doubtful
+
+
+def test_what_has_not_come_is_not_doubtful() -> None:
+    for state in (State.SENDING, State.ACCEPTED, State.BOUNCED, State.LOST, State.REJECTED):
+        assert probe_in(state).doubtful is False
+        assert probe_in(state).clock is None
+
+
+@pytest.mark.parametrize(
+    ("not_before", "at", "wanted"),
+    [
+        (None, 30.5, True),
+        (30.25, 30.75, False),  # late, and hardly otherwise
+        (28.75, 30.75, None),  # by more than 5 % of the deadline it may have been in time
+        (10.0, 90.0, None),
+        (31.0, 90.0, False),
+    ],
+)
+def test_whether_a_deadline_was_met_is_known_only_as_well_as_the_arrival(
+    not_before: float | None, at: float, wanted: bool | None
+) -> None:
+    probe = make_probe(sending(), accepted(0.5), arrived(at, not_before=not_before))
+    assert met(probe, 30.0) is wanted
+
+
+def test_a_deadline_of_a_mail_that_came_back_was_missed_and_one_that_is_away_is_not_known() -> None:
+    assert met(probe_in(State.BOUNCED), 30.0) is False
+    assert met(probe_in(State.ACCEPTED), 30.0) is None
 
 
 def test_an_outcome_completes_the_measurement_exactly_once() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from probe.config.tables import AccountTable, AskingTable, Document, RouteTable, ServerTable
+from probe.config.tables import AccountTable, AskingTable, Document, LedgerTable, RouteTable, ServerTable
 
 Key = tuple[str, ...]  # ("routes", "a-to-b", "every")
 PREFIX = "MAILPROBE_"
@@ -57,7 +57,12 @@ def keys(model: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
 
 
-_SUBTABLES: dict[str, type[BaseModel]] = {"smtp": ServerTable, "imap": ServerTable, "asking": AskingTable}
+_SUBTABLES: dict[str, type[BaseModel]] = {
+    "smtp": ServerTable,
+    "imap": ServerTable,
+    "asking": AskingTable,
+    "ledger": LedgerTable,
+}
 _WORDS = {
     "missing": "is missing; write it",
     "literal_error": "must be one of {expected}",
