@@ -9,16 +9,14 @@ a forward of it or a bounce. `removable` says more: it is so surely ours that it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes
-from email.errors import MessageError
-from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import format_datetime, getaddresses
 from typing import Literal, NamedTuple
 
+from probe.core.headers import Head, parse_head, values
 from probe.core.token import Token, candidates, mint, verify
 
 HEADER = "X-Mailprobe-Token"
@@ -113,10 +111,10 @@ def recognise(key: bytes, raw: bytes, senders: frozenset[str]) -> Recognised | R
     senders and answers no other mail. Without the field, both are needed to be recognised, and to be removed the
     subject must be to the letter the one that we wrote.
     """
-    head = _head(raw)
+    head = parse_head(raw)
     places: tuple[tuple[Literal["header", "subject", "body"], Iterator[str]], ...] = (
-        ("header", _fields(head, HEADER)),
-        ("subject", _fields(head, "Subject")),
+        ("header", values(head, HEADER)),
+        ("subject", values(head, "Subject")),
         ("body", _body(raw)),
     )
     forged = False
@@ -132,7 +130,7 @@ def recognise(key: bytes, raw: bytes, senders: frozenset[str]) -> Recognised | R
             if answer or not own:
                 return Refused("reply" if answer else "foreign_sender")
             wrote = _squeezed(SUBJECT + candidate)
-            ours = any(_squeezed(subject) == wrote for subject in _fields(head, "Subject"))
+            ours = any(_squeezed(subject) == wrote for subject in values(head, "Subject"))
             return Recognised(token, where, removable=ours)
     return Refused("forged") if forged else None
 
@@ -140,21 +138,7 @@ def recognise(key: bytes, raw: bytes, senders: frozenset[str]) -> Recognised | R
 def worth_reading(head: bytes, senders: frozenset[str]) -> bool:
     """Whether a mail whose header holds no token may still hold one in its body: only mail from our own senders is
     opened, so that nobody's letters are read."""
-    return _is_from(_head(head), senders)
-
-
-Head = dict[str, list[str]]  # field name in lower case → values, still folded
-
-# RFC 5322 §2.2. The standard library's parser takes ten times as long, and every mail in the mailbox passes here.
-_FIELD = re.compile(r"^([!-9;-~]+)[ \t]*:[ \t]*(.*(?:\n[ \t].*)*)", re.M)
-
-
-def _head(raw: bytes) -> Head:
-    fields: Head = {}
-    block = re.split(rb"\r?\n\r?\n", raw, maxsplit=1)[0].decode("latin-1").replace("\r\n", "\n")
-    for name, value in _FIELD.findall(block):
-        fields.setdefault(name.lower(), []).append(value)
-    return fields
+    return _is_from(parse_head(head), senders)
 
 
 def _answers_another(head: Head) -> bool:
@@ -163,18 +147,6 @@ def _answers_another(head: Head) -> bool:
     auto = next(iter(head.get("auto-submitted", ())), "").strip().lower()
     kind = next(iter(head.get("content-type", ())), "").strip().lower()
     return auto.startswith("auto-replied") or kind.startswith("multipart/report")
-
-
-def _fields(head: Head, name: str) -> Iterator[str]:
-    for value in head.get(name.lower(), ()):
-        unfolded = value.replace("\n", "")  # RFC 5322 §2.2.3
-        if "=?" not in unfolded:
-            yield unfolded
-            continue
-        try:
-            yield str(make_header(decode_header(unfolded)))
-        except (ValueError, LookupError, MessageError):  # a bad encoded word or an unknown charset
-            yield unfolded
 
 
 def _is_from(head: Head, senders: frozenset[str]) -> bool:
