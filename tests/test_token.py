@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import string
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from probe.core.token import ROUTE_NAME, Token, candidates, mint, verify
+from probe.core.token import (
+    ROUTE_NAME,
+    Token,
+    candidates,
+    mint,
+    mint_envelope_id,
+    verify,
+    verify_envelope_id,
+    without_tokens,
+)
 
 KEY = b"k" * 32
 MICROSECONDS = st.integers(0, int(4.1e15)).map(lambda number: number / 1e6)  # until the year 2099
@@ -94,3 +105,50 @@ def test_a_token_inside_a_longer_word_is_none() -> None:
     text = mint(KEY, TOKEN)
     assert not list(candidates(f"x{text}"))
     assert not list(candidates(f"{text}x"))
+
+
+# -- the envelope id -----------------------------------------------------------------------------------------------
+
+PROBES = st.from_regex(r"[0-9a-f]{16}", fullmatch=True)
+
+
+@given(PROBES, st.binary(min_size=1, max_size=64))
+def test_a_minted_envelope_id_verifies_to_its_probe_with_its_key_only(probe: str, key: bytes) -> None:
+    text = mint_envelope_id(KEY, probe)
+    assert verify_envelope_id(KEY, text) == probe
+    assert key == KEY or verify_envelope_id(key, text) is None
+
+
+@given(PROBES)
+def test_an_envelope_id_fits_smtp_and_xtext_leaves_it_alone(probe: str) -> None:
+    text = mint_envelope_id(KEY, probe)
+    assert len(text) <= 100  # RFC 3461 §4.4
+    assert set(text) <= set(string.ascii_letters + string.digits + "._-")
+
+
+@given(PROBES, st.data())
+def test_a_changed_envelope_id_fails(probe: str, data: st.DataObject) -> None:
+    text = mint_envelope_id(KEY, probe)
+    index = data.draw(st.integers(0, len(text)))
+    inserted = data.draw(st.sampled_from(string.printable) | st.characters())
+    assert verify_envelope_id(KEY, text[:index] + inserted + text[index:]) is None
+    assert (
+        inserted == text[index : index + 1]
+        or verify_envelope_id(KEY, text[:index] + inserted + text[index + 1 :]) is None
+    )
+
+
+def test_tokens_and_envelope_ids_never_pass_for_one_another() -> None:
+    text, envelope_id = mint(KEY, TOKEN), mint_envelope_id(KEY, TOKEN.probe)
+    assert verify(KEY, envelope_id) is None
+    assert verify_envelope_id(KEY, text) is None
+    assert list(candidates(envelope_id)) == []
+    # The same MAC over the visible text alone would be a signature of anything that begins so.
+    bare = (
+        base64.urlsafe_b64encode(hmac.digest(KEY, f"mp1.{TOKEN.probe}".encode(), "sha256")[:16]).rstrip(b"=").decode()
+    )
+    assert verify_envelope_id(KEY, f"mp1.{TOKEN.probe}.{bare}") is None
+
+
+def test_a_text_without_tokens_keeps_the_rest() -> None:
+    assert without_tokens(f"a {mint(KEY, TOKEN)} b") == "a  b"

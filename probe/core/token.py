@@ -52,6 +52,11 @@ def candidates(text: str) -> Iterator[str]:
     return (match[0] for match in _SHAPE.finditer(text))
 
 
+def without_tokens(text: str) -> str:
+    """The text with nothing in it that is shaped like a token: a route's name or a MAC may look like any word."""
+    return _SHAPE.sub("", text)
+
+
 def verify(key: bytes, text: str) -> Token | None:
     """The token, if this text is one and this key signed it; else None. Constant-time comparison."""
     match = _SHAPE.fullmatch(text)
