@@ -215,6 +215,13 @@ def test_a_returned_bounce_is_not_the_notice() -> None:
     assert read_notice(KEY, raw.replace(b"boundary=b", b"boundary=c", 1).replace(b"--b", b"--c", 3)) is None
 
 
+def test_what_follows_the_last_part_is_no_part() -> None:
+    raw = report(GROUP + "Action: relayed\n", RETURNED)
+    behind = b"\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\nAction: failed\r\n"
+    assert read(raw + behind).action == "relayed"
+    assert read(raw.replace(b"--b--\r\n", b"") + behind).action == "failed"
+
+
 # -- what it says --------------------------------------------------------------------------------------------------
 
 
@@ -270,8 +277,10 @@ def test_words_decide_where_there_are_no_fields(subject: str, text: str, action:
 def test_no_word_within_a_token_decides() -> None:
     raw = minted(NOTICES["microsoft365-german-html"], TOKEN._replace(route="delayed-successful"))
     assert read(raw).action == "failed"
-    raw = b"From: postmaster@x\r\nSubject: hello\r\n\r\n" + mint(KEY, TOKEN._replace(route="delayed-mail")).encode()
+    raw = b"From: postmaster@x\r\nSubject: hello\r\n\r\n" + mint(KEY, TOKEN._replace(route="undelivered")).encode()
     assert read_notice(KEY, raw) is None
+    delayed = mint(KEY, TOKEN._replace(route="delayed")).encode()
+    assert read(report(GROUP, text="@TOKEN@").replace(mint(KEY, TOKEN).encode(), delayed)).action == "failed"
 
 
 def test_foreign_words_come_out_on_one_bounded_printable_line() -> None:
