@@ -63,11 +63,21 @@ class Accounting(RuleBasedStateMachine):
     # -- what may happen -------------------------------------------------------------------------------------------
 
     @rule(target=sent)
+    def begin_to_send(self) -> str:
+        return self.send()
+
     def send(self) -> str:
         """As prober.send does: on disk before the content leaves."""
         probe = f"{self.rng.getrandbits(64):016x}"
         now = self.clock()
         self.put(Sending(probe, now, "r", now, SENDER, RECIPIENT))
+        self.drain()
+        return probe
+
+    @rule(target=sent)
+    def send_well(self) -> str:
+        probe = self.send()
+        self.put(Accepted(probe, self.clock(), OK))
         self.drain()
         return probe
 
@@ -213,6 +223,8 @@ class Accounting(RuleBasedStateMachine):
         assert self.recorder.standing().in_flight == {}
         for probe in self.runner.run(self.ledger.started_since(0.0)):
             assert probe.state not in IN_FLIGHT
+            assert len(set(probe.places)) == len(probe.places)
+            assert len(set(probe.notices)) == len(probe.notices)
             if probe.answerable and not self.killed:
                 assert {deadline for name, deadline in self.judged if name == probe.id} == {30.0, 300.0}
             if probe.latency is not None and not self.killed:
@@ -231,4 +243,4 @@ def _is_reply(item: Any, probe: str) -> bool:
 
 
 TestAccounting = Accounting.TestCase
-TestAccounting.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAccounting.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
