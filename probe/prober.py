@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 
+from probe.core.dsn import Notice, looks_like_notice, read_notice
 from probe.core.events import (
     Accepted,
     Arrived,
@@ -29,7 +30,7 @@ from probe.core.message import Mail, Recognised, Refused, compose, recognise, wo
 from probe.core.outcome import Sink
 from probe.core.settings import Account, Route, Settings
 from probe.core.state import OPEN, State
-from probe.core.token import Token
+from probe.core.token import Token, mint_envelope_id
 from probe.ledger import Ledger, LedgerError
 from probe.mail.smtp import OnStage, Submitter
 from probe.mail.watcher import Watcher
@@ -162,7 +163,7 @@ class Prober:
             self.clock,
             self._rng,
             recognise=self._recognise,
-            worth_reading=lambda head: worth_reading(head, self._senders),
+            worth_reading=lambda head: looks_like_notice(head) or worth_reading(head, self._senders),
             cursors=[cursor for (name, _), cursor in self._cursors.items() if name == account.name],
             backlog_since=min(waiting, default=None),
             timeout=self._timeout,
@@ -215,7 +216,9 @@ class Prober:
                 recording.append(sending)
                 await self.recorder.durable(sending)
 
-        submitted = await submitter.submit(sending, content, on_stage, record)
+        submitted = await submitter.submit(
+            sending, content, on_stage, record, mint_envelope_id(self._key, sending.probe)
+        )
         if not recording:
             self.recorder.put(sending)  # it came to nothing before any content could leave
         match submitted:
@@ -260,8 +263,9 @@ class Prober:
         self._cursors[cursor.account, cursor.folder] = cursor
         self.recorder.put(cursor)
 
-    def _recognise(self, raw: bytes) -> Recognised | Refused | None:
-        return recognise(self._key, raw, self._senders)
+    def _recognise(self, raw: bytes) -> Recognised | Notice | Refused | None:
+        # A notice first: it may return our token in its text, like somebody's reply.
+        return read_notice(self._key, raw) or recognise(self._key, raw, self._senders)
 
     def settle(self, event: Arrived | Bounced | Notified, ours: bool) -> None:
         """See recorder.Eyes."""

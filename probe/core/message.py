@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from email import message_from_bytes
-from email.message import Message
 from email.utils import format_datetime, getaddresses
 from typing import Literal, NamedTuple
 
 from probe.core.headers import Head, parse_head, values
+from probe.core.mime import parts
 from probe.core.token import Token, candidates, mint, verify
 
 HEADER = "X-Mailprobe-Token"
@@ -125,7 +124,7 @@ def recognise(key: bytes, raw: bytes, senders: frozenset[str]) -> Recognised | R
                 forged = True
                 continue
             answer, own = _answers_another(head), _is_from(head, senders)
-            if where == "header":
+            if where == "header" and not _is_automatic(head):
                 return Recognised(token, where, removable=own and not answer)
             if answer or not own:
                 return Refused("reply" if answer else "foreign_sender")
@@ -144,6 +143,11 @@ def worth_reading(head: bytes, senders: frozenset[str]) -> bool:
 def _answers_another(head: Head) -> bool:
     if any(value.strip() for name in ("in-reply-to", "references") for value in head.get(name, ())):
         return True
+    return _is_automatic(head)
+
+
+def _is_automatic(head: Head) -> bool:
+    """Whether it is an automatic reply (RFC 3834) or a report (RFC 6522): nobody's delivery, whatever it quotes."""
     auto = next(iter(head.get("auto-submitted", ())), "").strip().lower()
     kind = next(iter(head.get("content-type", ())), "").strip().lower()
     return auto.startswith("auto-replied") or kind.startswith("multipart/report")
@@ -155,31 +159,18 @@ def _is_from(head: Head, senders: frozenset[str]) -> bool:
     values = head.get("from", [])
     if len(values) == 1 and values[0].strip().lower() in senders:
         return True
-    authors = getaddresses([value.replace("\n", "") for value in values])
+    try:
+        authors = getaddresses([value.replace("\n", "") for value in values])
+    except RecursionError:  # thousands of nested comments; no mail of ours has any
+        return False
     return len(authors) == 1 and authors[0][1].lower() in senders
 
 
 def _body(raw: bytes) -> Iterator[str]:
-    try:
-        yield from _texts(message_from_bytes(raw))
-    except RecursionError:  # the standard library's parser, on thousands of nested parts; no mail of ours has any
-        return
-
-
-def _texts(mail: Message) -> Iterator[str]:
     """The mail's own text parts, decoded; attached mails and quoted lines are left out."""
-    if mail.get_content_type() == "message/rfc822":
-        return
-    payload = mail.get_payload()
-    if isinstance(payload, list):
-        for part in payload:
-            if isinstance(part, Message):
-                yield from _texts(part)
-    elif mail.get_content_maintype() == "text":
-        decoded = mail.get_payload(decode=True)
-        if isinstance(decoded, bytes):
-            lines = decoded.decode("latin-1").splitlines()
-            yield "\n".join(line for line in lines if not line.lstrip().startswith(">"))
+    for part in parts(raw):
+        if part.kind.startswith("text/") and not part.returned:
+            yield "\n".join(line for line in part.text.splitlines() if not line.lstrip().startswith(">"))
 
 
 def _squeezed(text: str) -> str:

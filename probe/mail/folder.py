@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 from probe.core.asking import Asker, Usual
+from probe.core.dsn import Notice
 from probe.core.events import Arrived, Bounced, Cursor, Detection, Instant, Notified, Place, Vanished, elapsed
 from probe.core.message import Recognised, Refused
 from probe.core.outcome import Sink
@@ -31,9 +32,9 @@ _SURE_FOR = 60.0  # seconds; then what lies under a UID is read again before it 
 _SLUGGISH = 2.0  # seconds; an answer that took longer says little about when a mail came
 _CURSOR_EVERY = 10.0  # seconds between notes of how far a folder was read, when nothing else is written
 _CHUNK = 500  # mails per FETCH while catching up
-_BODY_LIMIT = 65536  # octets read of a mail whose header lost our token
+_BODY_LIMIT = 131072  # octets read of a mail whose header lost our token, or of a bounce
 
-Recognise = Callable[[bytes], Recognised | Refused | None]
+Recognise = Callable[[bytes], Recognised | Notice | Refused | None]
 
 
 class Recorder(Protocol):
@@ -221,12 +222,15 @@ class FolderWatch:
     ) -> None:
         mailbox, name = self.mailbox, self.mailbox.account.name
         found = await self._recognise(connection, mail)
+        place = Place(name, self.watched.name, self.uidvalidity, mail.uid)
         if isinstance(found, Refused):
             mailbox.sink.unrecognised(name, found.reason)
+        elif isinstance(found, Notice):
+            self.unsettled[mail.uid] = _Unsettled(found.probe, False, not_before, at, connection.expunged)
+            mailbox.recorder.report(_news(found, at, place))
         elif isinstance(found, Recognised):
-            place = Place(name, self.watched.name, self.uidvalidity, mail.uid)
             probe, sure = found.token.probe, found.removable
-            self.unsettled[mail.uid] = _Unsettled(probe, sure, not_before, self.mailbox.clock(), connection.expunged)
+            self.unsettled[mail.uid] = _Unsettled(probe, sure, not_before, mailbox.clock(), connection.expunged)
             self.settling = 0
             arrived = Arrived(probe, at, place, self.watched.placement, detection, not_before, mail.internal_date, sure)
             mailbox.seen(arrived, found.token.route)
@@ -241,12 +245,13 @@ class FolderWatch:
         """A probe that may have been expected here has arrived, here or in another folder."""
         self.asker.arrived(arrived.probe, arrived.at, arrived.detection, self.idle_since)
 
-    async def _recognise(self, connection: Connection, mail: Fetched) -> Recognised | Refused | None:
+    async def _recognise(self, connection: Connection, mail: Fetched) -> Recognised | Notice | Refused | None:
         """What this mail is to us, by its header or, where that may be worth it, by its body."""
         found = self.mailbox.recognise(mail.content)
-        if found is None and self.mailbox.worth_reading(mail.content):
+        # A bounce may quote our subject, and yet its body says more.
+        if not isinstance(found, Recognised) and self.mailbox.worth_reading(mail.content):
             bodies = await connection.fetch(str(mail.uid), f"BODY.PEEK[]<0.{_BODY_LIMIT}>")
-            found = next((self.mailbox.recognise(body.content) for body in bodies if body.uid == mail.uid), None)
+            found = next((self.mailbox.recognise(body.content) for body in bodies if body.uid == mail.uid), found)
         return found
 
     def expect(self, probe: str, route: str, since: Instant, usual: Usual) -> None:
@@ -339,3 +344,10 @@ class FolderWatch:
 def _batched(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """Runs of at most `size` items; Python 3.12's itertools has it."""
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _news(notice: Notice, at: Instant, place: Place) -> Bounced | Notified:
+    said = notice.status, notice.diagnostic, notice.reporting_mta
+    if notice.action == "failed":
+        return Bounced(notice.probe, at, place, *said)
+    return Notified(notice.probe, at, place, notice.action, *said)

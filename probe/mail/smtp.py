@@ -82,6 +82,16 @@ class _Session:
     closing: asyncio.TimerHandle | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """What is to be submitted; see Submitter.submit."""
+
+    sending: Sending
+    content: bytes
+    record: Record | None
+    envelope_id: str
+
+
 class Submitter:
     """Submits probes through one account; several at once, each over a connection of its own, kept while worth it.
 
@@ -129,17 +139,23 @@ class Submitter:
         return self._not_before is not None and elapsed(self._clock(), self._not_before) > 0
 
     async def submit(
-        self, sending: Sending, content: bytes, on_stage: OnStage | None = None, record: Record | None = None
+        self,
+        sending: Sending,
+        content: bytes,
+        on_stage: OnStage | None = None,
+        record: Record | None = None,
+        envelope_id: str = "",
     ) -> Submitted:
         """Send one mail; see the module's rules. Cancelling closes the connection and leaves the outcome open.
 
         `record` is awaited when all is ready for the content: when it returns, the ledger knows that it may leave. It
-        may be called again for a second attempt over a fresh connection.
+        may be called again for a second attempt over a fresh connection. `envelope_id` is what a bounce shall name
+        (RFC 3461), where the server offers DSN.
         """
         self._running += 1
         line = _Timeline(self._clock, on_stage)
         try:
-            return await self._submit(sending, content, record, line)
+            return await self._submit(_Letter(sending, content, record, envelope_id), line)
         except Exception as error:  # noqa: BLE001 - whatever it is, the probe needs exactly one outcome
             return self._outcome(sending.probe, line, error)
         finally:
@@ -162,16 +178,16 @@ class Submitter:
         client.close()
         return offered
 
-    async def _submit(self, sending: Sending, content: bytes, record: Record | None, line: _Timeline) -> Submitted:
+    async def _submit(self, letter: _Letter, line: _Timeline) -> Submitted:
         session = self._take_idle()
         if session:
             try:
-                return await self._transact(session, sending, content, record, line)
+                return await self._transact(session, letter, line)
             except Exception as error:
                 if line.content_left or not _was_stale(error):
                     raise
                 line.spent.clear()  # the kept connection had died, and nothing of the mail has left
-        return await self._transact(await self._open(line), sending, content, record, line)
+        return await self._transact(await self._open(line), letter, line)
 
     async def _open(self, line: _Timeline) -> _Session:
         server, timeout = self._server, self._timeout
@@ -255,17 +271,19 @@ class Submitter:
             log_in = {"plain": client.auth_plain, "login": client.auth_login, "cram-md5": client.auth_crammd5}
             await self._step(client, log_in[offered[0]](self._account.username, password))
 
-    async def _transact(
-        self, session: _Session, sending: Sending, content: bytes, record: Record | None, line: _Timeline
-    ) -> Submitted:
+    async def _transact(self, session: _Session, letter: _Letter, line: _Timeline) -> Submitted:
+        sending = letter.sending
         client = session.client
         try:
             with line.stage("envelope"):
                 # Not client.mail(): it parses addresses that config/ has checked, at the cost of both commands.
-                await self._envelope(client, b"MAIL FROM:<%s>" % sending.sender.encode())
-                await self._envelope(client, b"RCPT TO:<%s>" % sending.recipient.encode())
-            if record:
-                await self._recorded(record)
+                dsn = bool(letter.envelope_id) and client.supports_extension("dsn")
+                envid = b" RET=HDRS ENVID=" + letter.envelope_id.encode() if dsn else b""
+                notify = b" NOTIFY=FAILURE,DELAY" if dsn else b""
+                await self._envelope(client, b"MAIL FROM:<%s>%s" % (sending.sender.encode(), envid))
+                await self._envelope(client, b"RCPT TO:<%s>%s" % (sending.recipient.encode(), notify))
+            if letter.record:
+                await self._recorded(letter.record)
             with line.stage("data"):
                 reply = await self._step(client, client.execute_command(b"DATA"))
                 if reply.code != 354:
@@ -274,7 +292,7 @@ class Submitter:
                 if protocol is None:
                     raise aiosmtplib.SMTPServerDisconnected("Connection lost")
                 line.content_left = self._clock()
-                protocol.write(re.sub(rb"(?m)^\.", b"..", content) + b".\r\n")
+                protocol.write(re.sub(rb"(?m)^\.", b"..", letter.content) + b".\r\n")
                 async with asyncio.timeout(self._final_timeout):
                     reply = await protocol.read_response()
                 accepted_at = self._clock()
