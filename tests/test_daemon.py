@@ -7,10 +7,11 @@ import imaplib
 import json
 import signal
 import smtplib
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -327,3 +328,59 @@ def test_json_of_once_can_be_read_by_programs(bed: MailBed, fresh_user: Callable
     done = subprocess.run([MAILPROBE, "once", "-c", daemon.config, "one", "--json"], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["verdict"] == "ok"
+
+
+# -- what comes back -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(bed: MailBed, user: str, answer: str) -> Iterator[None]:
+    """Postfix takes mail for this user, and then does this with it: "error:5.7.1 …", "retry:4.2.2 …". Through an alias,
+    since for the address itself its submission server would say so at once."""
+    behind = address(f"behind-{user}")
+    bed.postfix.set(
+        virtual_alias_maps=f"inline:{{{{ {address(user)} = {behind} }}}}",
+        transport_maps=f"inline:{{{{ {behind} = {answer} }}}}",
+        delay_warning_time="1s",
+    )
+    try:
+        yield
+    finally:
+        bed.postfix.set(virtual_alias_maps="", transport_maps="", delay_warning_time="0h")
+
+
+async def test_a_bounce_ends_its_probe_and_is_left_in_the_senders_mailbox(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    config = account(bed, a) + account(bed, b) + route("there", a, b, "500ms", 'deadlines = ["2s"]')
+    with answering(bed, b, "error:5.7.1 not wanted here"), Daemon(tmp_path, config) as daemon:
+        daemon.until_metric("mailprobe_bounces_total", 3, status="5.7")
+        daemon.until_metric("mailprobe_deadline_probes_total", 1, met="false")
+        assert daemon.metric("mailprobe_violations_total") == 0
+        daemon.stop()
+        assert "status=5.7.1" in daemon.log()
+        assert "not wanted here" in daemon.log()
+    counts = await finished(daemon)
+    assert counts[State.BOUNCED] >= 3
+    assert mails(bed, a) >= counts[State.BOUNCED]
+    with closing(sqlite3.connect(daemon.directory / "state" / "ledger.sqlite")) as db:
+        [(record,)] = db.execute("SELECT record FROM events WHERE kind = 'Bounced' LIMIT 1").fetchall()
+    assert json.loads(record)["reporting_mta"] == bed.postfix.hostname
+
+
+def test_a_notice_of_delay_is_counted_while_the_probe_stays_in_flight(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    config = account(bed, a) + account(bed, b) + route("there", a, b, "2s")
+    with Daemon(tmp_path, config) as daemon, answering(bed, b, "retry:4.2.2 mailbox is full"):
+
+        def warned() -> bool:
+            bed.postfix.flush()
+            return daemon.metric("mailprobe_delay_notices_total") > 0
+
+        daemon.until(warned, "Postfix warns of the delay")
+        assert daemon.metric("mailprobe_in_flight_probes") >= 1
+        assert daemon.metric("mailprobe_bounces_total") == 0
+        assert "delayed route=there" in daemon.log()
