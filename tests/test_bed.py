@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import imaplib
 import json
 import os
@@ -22,7 +23,7 @@ import pytest
 
 from .bed.dovecot import Dovecot
 from .bed.mailbed import MailBed, address
-from .bed.netfault import FaultProxy, frozen
+from .bed.netfault import FaultProxy, dropped, frozen, why_not_dropped
 from .bed.pki import Certificate
 from .bed.prometheus import Prometheus
 from .bed.service import HOST, BedError, PortBlock, children, port_open, wait_until
@@ -205,6 +206,30 @@ def test_the_proxy_delays_stalls_cuts_and_refuses(bed: MailBed) -> None:
         proxy.refuse = True
         with pytest.raises(ConnectionResetError), connect() as client:
             client.recv(1)
+
+
+@pytest.mark.skipif(bool(why_not_dropped()), reason=why_not_dropped())
+def test_packets_are_lost_for_one_port_until_the_block_or_its_process_ends(bed: MailBed) -> None:
+    port, other = bed.ports["imap"], bed.ports["submission"]
+
+    def greeted() -> bool:
+        with contextlib.suppress(TimeoutError), socket.create_connection((HOST, port), 0.3) as client:
+            return client.recv(100).startswith(b"* OK")
+        return False
+
+    assert greeted()
+    for direction in "to", "from", "both":
+        with dropped(port, direction):  # type: ignore[arg-type]
+            assert not greeted()
+            assert port_open(other)
+        assert greeted()
+    code = f"from tests.bed.netfault import dropped\nwith dropped({port}): print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout
+        assert owner.stdout.readline()
+        assert not greeted()
+        owner.kill()
+    wait_until(greeted, what="packets again")
 
 
 def test_a_stopped_server_comes_back_on_its_port_with_its_mail(bed: MailBed, fresh_user: FreshUser) -> None:

@@ -15,7 +15,6 @@ Command: name, tag, append_to_resp(), close(), wait(), response; *_event, *_exce
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import math
 import ssl
@@ -26,6 +25,7 @@ from aioimaplib import aioimaplib
 
 from probe.core.events import Instant
 from probe.mail import imap_syntax as syntax
+from probe.mail import net
 from probe.mail.imap_syntax import Malformed, Parts
 
 LostReason = Literal["eof", "reset", "bye", "timeout", "protocol_error", "closed", "keepalive", "cancelled"]
@@ -279,7 +279,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
             self.lose("eof", "the server closed the connection")
         elif isinstance(exc, ssl.SSLError):
             self.lose("protocol_error", type(exc).__name__)
-        elif isinstance(exc, OSError) and exc.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH):
+        elif net.peer_is_gone(exc):
             self.lose("keepalive", exc.strerror or "")
         else:
             self.lose("reset", type(exc).__name__)

@@ -397,6 +397,8 @@ def _reason(error: Exception) -> tuple[str, str]:
             return net.tls_reason(error), detail
         case TimeoutError():  # aiosmtplib's time-outs are subclasses
             return "timeout", detail
+        case ConnectionError() if net.peer_is_gone(cause):
+            return "keepalive", one_line(str(cause))
         case ConnectionError():
             return "connection_lost", detail
         case aiosmtplib.SMTPException() if "STARTTLS" in str(error):

@@ -1,4 +1,4 @@
-"""A network that misbehaves on request: frozen servers, and a TCP proxy that delays, stalls, refuses and cuts.
+"""A network that misbehaves on request: frozen servers, lost packets, a proxy that delays, stalls, refuses and cuts.
 
 Rule: every fault ends with its block. (A Service frozen by a test that is killed is killed too: Service.start.)
 """
@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
+import re
 import signal
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from typing import Self
+from pathlib import Path
+from typing import Literal, Self
 
-from .service import HOST, children
+from .service import HOST, BedError, children
 
 _CHUNK = 65536
 
@@ -39,6 +43,48 @@ def frozen(pid: int) -> Iterator[None]:
         for process in stopped:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGCONT)
+
+
+_CAP_NET_ADMIN = 12  # linux/capability.h
+_DROPS: dict[str, tuple[str, ...]] = {"to": ("dport",), "from": ("sport",), "both": ("dport", "sport")}
+_tables = itertools.count()
+
+
+def why_not_dropped() -> str:
+    """Why this process cannot use dropped(); "" when it can."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.M)
+    allowed = found and int(found[1], 16) >> _CAP_NET_ADMIN & 1
+    return "" if allowed else "losing packets takes root's CAP_NET_ADMIN"
+
+
+@contextlib.contextmanager
+def dropped(port: int, direction: Literal["to", "from", "both"] = "both") -> Iterator[None]:
+    """The loopback loses every packet to and/or from this TCP port, and nobody is told: no FIN, no RST, no ICMP.
+
+    By a table of nftables that belongs to the process which made it: the kernel removes it with that process, which
+    ends when its input does, kill -9 of ours included. It drops on the way in, because a drop on the way out would be
+    an error (EPERM) for the sender. Raises BedError.
+    """
+    name = f"inet mailprobe_test_{os.getpid()}_{next(_tables)}"
+    lines = [f"add table {name} {{ flags owner; }}"]
+    lines += [f"add chain {name} lost {{ type filter hook input priority raw; }}"]
+    lines += [f'add rule {name} lost iifname "lo" tcp {end} {port} drop' for end in _DROPS[direction]]
+    lines += [f"list table {name}"]
+    with subprocess.Popen(
+        ["nft", "-i"], text=True, bufsize=1, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as nft:  # fmt: skip
+        assert nft.stdin is not None
+        assert nft.stdout is not None
+        nft.stdin.write("".join(line + "\n" for line in lines))
+        for said in nft.stdout:
+            if said == "}\n":  # the end of the list: the rules are there
+                break
+            if "Error" in said:
+                raise BedError(f"nft: {said.strip()}")
+        else:
+            raise BedError("nft ended without a word")
+        yield
 
 
 class FaultProxy:
