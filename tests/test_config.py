@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import probe
 from probe.config import ConfigError, load, parse_duration
-from probe.core.settings import Account, Asking, Retention, Route, Secret, Server, Settings
+from probe.core.settings import Account, Asking, OAuth, Retention, Route, Secret, Server, Settings
 
 DATA = Path(__file__).parent / "data" / "config"
 OWN = """
@@ -29,6 +30,8 @@ from = "own"
 to = "own"
 """
 PASSWORD = {"HOME": "/home/probe", "MAILPROBE_ACCOUNTS__OWN__PASSWORD": "correct horse"}
+
+REFRESH_TOKEN = {"HOME": "/home/probe", "MAILPROBE_ACCOUNTS__OWN__REFRESH_TOKEN": "battery staple"}
 
 
 def write(directory: Path, text: str = OWN + LOOP) -> Path:
@@ -55,7 +58,9 @@ def test_each_defect_is_answered_by_exactly_its_expected_lines(file: Path) -> No
     expected = [line.removeprefix("# expected: ") for line in text.splitlines() if line.startswith("# expected: ")]
     environ = {"HOME": "/home/probe"}
     for name in "own", "g", "my own":
-        if (f"[accounts.{name}]" in text or f'[accounts."{name}"]' in text) and "password_file =" not in text:
+        if (f"[accounts.{name}]" in text or f'[accounts."{name}"]' in text) and not re.search(
+            "password_file =|^oauth =", text, re.M
+        ):
             environ[f"MAILPROBE_ACCOUNTS__{name.upper().replace('-', '_')}__PASSWORD"] = "correct horse"
     with pytest.raises(ConfigError) as caught:
         load(file, environ)
@@ -130,11 +135,14 @@ def test_the_providers_promised_have_a_preset() -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_every_preset_makes_an_encrypted_account(provider: str, tmp_path: Path) -> None:
-    text = f'[accounts.own]\naddress = "a@example.org"\nprovider = "{provider}"\n{LOOP}every = "10m"'
-    account = load(write(tmp_path, text), PASSWORD).accounts["own"]
+    text = f'[accounts.own]\naddress = "a@example.org"\nprovider = "{provider}"\n'
+    oauth = provider in {"microsoft365", "outlook"}
+    text += f'oauth = {{ client_id = "us" }}\n{LOOP}every = "10m"' if oauth else f'{LOOP}every = "10m"'
+    account = load(write(tmp_path, text), REFRESH_TOKEN if oauth else PASSWORD).accounts["own"]
     assert account.smtp
     assert account.imap
-    assert (account.smtp.port, account.smtp.tls) == ((587, "starttls") if provider == "icloud" else (465, "implicit"))
+    starttls = provider in {"icloud", "microsoft365", "outlook"}
+    assert (account.smtp.port, account.smtp.tls) == ((587, "starttls") if starttls else (465, "implicit"))
     assert (account.imap.port, account.imap.tls) == (993, "implicit")
 
 
@@ -387,6 +395,59 @@ def test_imap_needs_a_password_and_smtp_alone_does_not(tmp_path: Path) -> None:
     assert found.accounts["own"].password is None
 
 
+# ---- OAuth ----
+
+GMAIL = '[accounts.own]\naddress = "a@gmail.com"\nprovider = "gmail"\noauth = { client_id = "us" }\n'
+HOURLY = LOOP + 'every = "1h"\n'
+
+
+def test_a_preset_knows_where_tokens_come_from(tmp_path: Path) -> None:
+    found = load(write(tmp_path, GMAIL + HOURLY), REFRESH_TOKEN).accounts["own"]
+    assert found.password is None
+    assert found.oauth == OAuth(
+        "https://oauth2.googleapis.com/token", "us", Secret("battery staple"), "https://mail.google.com/"
+    )
+
+
+def test_what_the_account_says_goes_before_the_preset(tmp_path: Path) -> None:
+    environ = REFRESH_TOKEN | {
+        "MAILPROBE_ACCOUNTS__OWN__CLIENT_SECRET": "hush",
+        "MAILPROBE_ACCOUNTS__OWN__OAUTH__TOKEN_URL": "https://id.example.org:8443/t?x=1",
+        "MAILPROBE_ACCOUNTS__OWN__OAUTH__SCOPE": "",
+    }
+    found = load(write(tmp_path, GMAIL + HOURLY), environ).accounts["own"]
+    assert found.oauth == OAuth("https://id.example.org:8443/t?x=1", "us", Secret("battery staple"), "", Secret("hush"))
+
+
+def test_a_provider_with_a_token_endpoint_still_takes_a_password(tmp_path: Path) -> None:
+    found = load(write(tmp_path, GMAIL.replace("oauth =", "# oauth =") + HOURLY), PASSWORD).accounts["own"]
+    assert (found.password, found.oauth) == (Secret("correct horse"), None)
+
+
+def test_the_secrets_of_oauth_come_as_credentials_too(tmp_path: Path) -> None:
+    environ = credentials(
+        tmp_path, accounts__own__refresh_token="battery staple\n", accounts__own__client_secret="hush"
+    )
+    oauth = load(write(tmp_path, GMAIL + HOURLY), environ).accounts["own"].oauth
+    assert oauth
+    assert (oauth.refresh_token, oauth.client_secret) == (Secret("battery staple"), Secret("hush"))
+
+
+def test_a_refresh_token_given_twice_is_a_mistake(tmp_path: Path) -> None:
+    environ = credentials(tmp_path, accounts__own__refresh_token="battery staple") | REFRESH_TOKEN
+    assert mistakes(write(tmp_path, GMAIL + HOURLY), environ) == [
+        "accounts.own.refresh_token: is given twice, by the credential accounts__own__refresh_token "
+        "and by MAILPROBE_ACCOUNTS__OWN__REFRESH_TOKEN; keep one"
+    ]
+
+
+def test_an_access_token_without_encryption_is_warned_of(tmp_path: Path) -> None:
+    clear = 'imap = { host = "h", tls = "none" }\n'
+    file = write(tmp_path, GMAIL + clear + HOURLY)
+    line = f'{file}: accounts.own.imap.tls: "none" sends the access token in clear; write "implicit" or "starttls"'
+    assert load(file, REFRESH_TOKEN).warnings == (line,)
+
+
 SECRETS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=30).map(
     lambda text: f"s3cr3t{text}t3rc3s"
 )
@@ -394,7 +455,7 @@ DEFECTS = ["", "every = 60", 'password = "x"', "nonsense =", 'from = "own"', 'ev
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
-@given(secret=SECRETS, defect=st.sampled_from(DEFECTS), place=st.sampled_from(["env", "typo", "file", "toml"]))
+@given(secret=SECRETS, defect=st.sampled_from(DEFECTS), place=st.sampled_from(["env", "typo", "file", "toml", "oauth"]))
 def test_no_secret_shows_in_an_error_or_in_the_settings(secret: str, defect: str, place: str, tmp_path: Path) -> None:
     own = OWN
     environ = {"HOME": "/h"}
@@ -406,6 +467,11 @@ def test_no_secret_shows_in_an_error_or_in_the_settings(secret: str, defect: str
         case "file":
             (tmp_path / "secret").write_text(secret)
             own += 'password_file = "secret"\n'
+        case "oauth":
+            environ |= dict.fromkeys(
+                ("MAILPROBE_ACCOUNTS__OWN__REFRESH_TOKEN", "MAILPROBE_ACCOUNTS__OWN__CLIENT_SECRET"), secret
+            )
+            own += 'oauth = { client_id = "us", token_url = "https://h/" }\n'
         case "toml":
             own += "password = '" + secret.replace("'", "") + "'\nusername = 7\n"
     try:

@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from probe.config.tables import AccountTable, AskingTable, Document, LedgerTable, RouteTable, ServerTable
+from probe.config.tables import AccountTable, AskingTable, Document, LedgerTable, OAuthTable, RouteTable, ServerTable
 
 Key = tuple[str, ...]  # ("routes", "a-to-b", "every")
 PREFIX = "MAILPROBE_"
+SECRETS = ("password", "refresh_token", "client_secret")  # of an account; never in the file
 
 
 class ConfigError(Exception):
@@ -62,6 +63,7 @@ _SUBTABLES: dict[str, type[BaseModel]] = {
     "imap": ServerTable,
     "asking": AskingTable,
     "ledger": LedgerTable,
+    "oauth": OAuthTable,
 }
 _WORDS = {
     "missing": "is missing; write it",
@@ -82,16 +84,20 @@ def words(kind: str, context: Mapping[str, Any], key: Key) -> str:
         return str(context["error"])
     if kind != "extra_forbidden":
         return _WORDS.get(kind, "is not of the right kind").format(**context)
-    if key[-1].lower() == "password":
-        return f"does not belong in this file; use {three_places(key[1] if len(key) > 2 else 'NAME')}"
+    if key[-1].lower() in SECRETS:
+        return f"does not belong in this file; use {three_places(key[1] if len(key) > 2 else 'NAME', key[-1].lower())}"
     named = AccountTable if key[0] == "accounts" else RouteTable
     model = Document if len(key) == 1 else named if len(key) == 3 else _SUBTABLES[key[-2]]
     return f"unknown key{instead(key[-1], keys(model))}"
 
 
-def three_places(name: str) -> str:
-    variable = variable_for(("accounts", name, "password"))
-    return f"password_file, the credential accounts__{name}__password or {variable}"
+def three_places(name: str, secret: str) -> str:
+    return f"{secret}_file, the credential {credential_for(name, secret)} or {variable_for(('accounts', name, secret))}"
+
+
+def credential_for(name: str, secret: str) -> str:
+    """The systemd credential with this secret of an account."""
+    return f"accounts__{name}__{secret}"
 
 
 def variable_for(key: Key) -> str:

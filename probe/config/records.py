@@ -1,4 +1,4 @@
-"""From the document to the records of core/settings.py. Rule: passwords are read here, and never enter a model."""
+"""From the document to the records of core/settings.py. Rule: secrets are read here, and never enter a model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from probe.config.notes import Key, Notes, instead, three_places
-from probe.config.tables import AccountTable, Document, RouteTable, ServerTable, presets
-from probe.core.settings import Account, Asking, Retention, Route, Secret, Server, Settings, Tls
+from probe.config.notes import Key, Notes, credential_for, instead, three_places
+from probe.config.tables import AccountTable, Document, Preset, RouteTable, ServerTable, presets
+from probe.core.settings import Account, Asking, OAuth, Retention, Route, Secret, Server, Settings, Tls
 
 PORTS: dict[str, dict[Tls, int]] = {
     "smtp": {"implicit": 465, "starttls": 587, "none": 25},  # RFC 8314, RFC 6409, RFC 5321
     "imap": {"implicit": 993, "starttls": 143, "none": 143},
 }
+_WRITE_OAUTH = 'write oauth = { client_id = "…" }'
 
 
 @dataclass
@@ -26,8 +27,8 @@ class Maker:
     document: Document
     environ: Mapping[str, str]
     directory: Path  # of the configuration file: relative paths start here
-    variables: Mapping[str, str]  # account -> environment variable with its password
-    credentials: Mapping[str, Path]  # account -> credential file
+    variables: Mapping[Key, str]  # secret -> environment variable with it
+    credentials: Mapping[Key, Path]  # secret -> credential file
     notes: Notes
 
     def settings(self) -> Settings:
@@ -69,15 +70,16 @@ class Maker:
             self.notes.wrong(("accounts", name), "has no server; write provider, smtp or imap")
         smtp = self._server(name, "smtp", table.smtp or (preset.smtp if preset else None))
         imap = self._server(name, "imap", table.imap or (preset.imap if preset else None))
-        password = self._password(name, table, needed=imap is not None)
+        oauth = self._oauth(name, table, preset)
+        password = self._password(name, table, preset, needed=imap is not None)
         for wire, server in ("smtp", smtp), ("imap", imap):
-            if server and server.tls == "none" and password:
-                key = ("accounts", name, wire, "tls")
-                self.notes.warn(key, '"none" sends the password in clear; write "implicit" or "starttls"')
+            if server and server.tls == "none" and (password or oauth):
+                key, what = ("accounts", name, wire, "tls"), "password" if password else "access token"
+                self.notes.warn(key, f'"none" sends the {what} in clear; write "implicit" or "starttls"')
         asking = Asking(table.asking.floor, table.asking.budget)
         return Account(
             name, table.address, table.username or table.address, password, smtp, imap,
-            tuple(table.folders), table.keep_mails, asking,
+            tuple(table.folders), table.keep_mails, asking, oauth,
         )  # fmt: skip
 
     def _server(self, name: str, wire: str, table: ServerTable | None) -> Server | None:
@@ -91,43 +93,85 @@ class Maker:
                 self.notes.wrong(("accounts", name, wire, "ca_file"), _unreadable(error))
         return Server(table.host, table.port or PORTS[wire][table.tls], table.tls, ca_file)
 
-    def _password(self, name: str, table: AccountTable, needed: bool) -> Secret | None:
-        """The password from the one place that has it; None means: do not log in."""
-        key = ("accounts", name, "password")
-        places: dict[str, Path | None] = {}
-        if name in self.credentials:
-            places[f"the credential accounts__{name}__password"] = self.credentials[name]
-        if table.password_file:
-            places["password_file"] = self._path(table.password_file)
-        if name in self.variables:
-            places[self.variables[name]] = None
+    def _oauth(self, name: str, table: AccountTable, preset: Preset | None) -> OAuth | None:
+        """How to get access tokens; None without an oauth table, or with a mistake."""
+        key = ("accounts", name)
+        if table.oauth is None:
+            for kind in ("refresh_token", "client_secret"):
+                if places := self._places(name, table, kind):
+                    problem = (
+                        f"is given by {' and by '.join(places)} without an oauth table; {_WRITE_OAUTH} or remove it"
+                    )
+                    self.notes.wrong((*key, kind), problem)
+            return None
+        usual = preset.oauth if preset else None
+        token_url = table.oauth.token_url or (usual.token_url if usual else "")
+        if not token_url:
+            self.notes.wrong(
+                (*key, "oauth", "token_url"), "is missing, and no provider is named that has one; write it"
+            )
+        scope = table.oauth.scope if table.oauth.scope is not None else usual.scope if usual else ""
+        refresh_token = self._secret(name, table, "refresh_token", needed_by="oauth")
+        client_secret = self._secret(name, table, "client_secret")
+        if not token_url or not refresh_token:
+            return None
+        return OAuth(token_url, table.oauth.client_id, refresh_token, scope, client_secret)
+
+    def _password(self, name: str, table: AccountTable, preset: Preset | None, needed: bool) -> Secret | None:
+        """The password; None means: by OAuth, or do not log in."""
+        if table.oauth:
+            if places := self._places(name, table, "password"):
+                problem = f"is given by {' and by '.join(places)} beside oauth; keep one of the two"
+                self.notes.wrong(("accounts", name, "password"), problem)
+            return None
+        if preset and not preset.passwords:
+            problem = f"is missing, and {table.provider} takes no passwords; {_WRITE_OAUTH}"
+            self.notes.wrong(("accounts", name, "oauth"), problem)
+            return None
+        return self._secret(name, table, "password", needed_by="IMAP" if needed else "")
+
+    def _places(self, name: str, table: AccountTable, kind: str) -> dict[str, Path | None]:
+        """Where this secret was found: a file, or None for the environment variable of that name."""
+        key, places = ("accounts", name, kind), dict[str, Path | None]()
+        if key in self.credentials:
+            places[f"the credential {credential_for(name, kind)}"] = self.credentials[key]
+        if file := getattr(table, f"{kind}_file"):
+            places[f"{kind}_file"] = self._path(file)
+        if key in self.variables:
+            places[self.variables[key]] = None
+        return places
+
+    def _secret(self, name: str, table: AccountTable, kind: str, needed_by: str = "") -> Secret | None:
+        """The secret from the one place that has it."""
+        key = ("accounts", name, kind)
+        places = self._places(name, table, kind)
         if len(places) > 1:
             self.notes.wrong(key, f"is given twice, by {' and by '.join(places)}; keep one")
-        elif needed and not places:
-            self.notes.wrong(key, f"is missing, and IMAP needs one; use {three_places(name)}")
+        elif needed_by and not places:
+            self.notes.wrong(key, f"is missing, and {needed_by} needs one; use {three_places(name, kind)}")
         if len(places) != 1:
             return None
         [(place, path)] = places.items()
         try:
-            return self._secret(key, place, path)
+            return self._read(key, place, path)
         except OSError as error:
             problem = _unreadable(error)
         except UnicodeError:
-            problem = "is not UTF-8; write the password in UTF-8"
+            problem = f"is not UTF-8; write the {_words(kind)} in UTF-8"
         except ValueError as error:
             problem = str(error)
         self.notes.wrong(key, f"{place} {problem}")  # and not its path: people put the password itself there
         return None
 
-    def _secret(self, key: Key, place: str, path: Path | None) -> Secret:
+    def _read(self, key: Key, place: str, path: Path | None) -> Secret:
         text = re.sub(r"\r?\n\Z", "", path.read_bytes().decode()) if path else self.environ[place]
         text.encode()  # an environment that is not UTF-8 arrives as lone surrogates
         if not text:
-            raise ValueError("is empty; write the password")
+            raise ValueError(f"is empty; write the {_words(key[-1])}")
         if re.search(r"[\r\n\0]", text):
-            raise ValueError("has more than one line; write only the password")
-        if path and place == "password_file" and path.stat().st_mode & 0o044:
-            self.notes.warn(key, "password_file can be read by others than its owner; chmod it to 0600")
+            raise ValueError(f"has more than one line; write only the {_words(key[-1])}")
+        if path and place.endswith("_file") and path.stat().st_mode & 0o044:
+            self.notes.warn(key, f"{place} can be read by others than its owner; chmod it to 0600")
         return Secret(text)
 
     def _route(self, name: str, table: RouteTable, accounts: Mapping[str, Account]) -> Route:
@@ -170,6 +214,10 @@ class Maker:
     def _path(self, text: str) -> Path:
         home = self.environ.get("HOME")
         return Path(home, text[2:]) if home and text.startswith("~/") else self.directory / text
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
 
 
 def _unreadable(error: OSError) -> str:

@@ -14,7 +14,18 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
 
-from probe.config.notes import PREFIX, ConfigError, Key, Notes, instead, keys, variable_for, words
+from probe.config.notes import (
+    PREFIX,
+    SECRETS,
+    ConfigError,
+    Key,
+    Notes,
+    credential_for,
+    instead,
+    keys,
+    variable_for,
+    words,
+)
 from probe.config.tables import AccountTable, Document, RouteTable
 
 
@@ -44,25 +55,26 @@ def _scalars(model: type[BaseModel]) -> Iterator[Key]:
 
 def environment(
     names: Mapping[str, list[str]], environ: Mapping[str, str], notes: Notes
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What MAILPROBE_... variables say: an overlay for the document, and account -> variable with its password."""
+) -> tuple[dict[str, Any], dict[Key, str]]:
+    """What MAILPROBE_... variables say: an overlay for the document, and secret -> variable that holds it."""
     known: dict[str, list[Key]] = {}
     for key in [
         *_scalars(Document),
-        *(("accounts", name, *key) for name in names["accounts"] for key in [*_scalars(AccountTable), ("password",)]),
+        *(("accounts", name, *key) for name in names["accounts"] for key in _scalars(AccountTable)),
+        *(("accounts", name, secret) for name in names["accounts"] for secret in SECRETS),
         *(("routes", name, *key) for name in names["routes"] for key in _scalars(RouteTable)),
     ]:
         known.setdefault(variable_for(key), []).append(key)
     overlay: dict[str, Any] = {}
-    passwords: dict[str, str] = {}
+    secrets: dict[Key, str] = {}
     for variable in sorted(environ):
         if not variable.upper().startswith(PREFIX) or variable.upper() == "MAILPROBE_CONFIG":
             continue
         match known.get(variable.upper(), []):
             case []:
                 notes.wrong((), f"sets nothing{instead(variable.upper(), known)}", variable)
-            case [("accounts", name, "password")]:
-                passwords[name] = variable
+            case [("accounts", _, secret) as key] if secret in SECRETS:
+                secrets[key] = variable
             case [(*tables, last) as key]:
                 notes.origins[tuple(key)] = variable
                 table = overlay
@@ -71,11 +83,11 @@ def environment(
                 table[last] = environ[variable]
             case [one, other, *_]:
                 notes.wrong((), f"means both {one[1]} and {other[1]}; rename one of them", variable)
-    return overlay, passwords
+    return overlay, secrets
 
 
-def credentials(accounts: Iterable[str], environ: Mapping[str, str], notes: Notes) -> dict[str, Path]:
-    """account -> file with its password, as systemd's LoadCredential= laid it down."""
+def credentials(accounts: Iterable[str], environ: Mapping[str, str], notes: Notes) -> dict[Key, Path]:
+    """secret -> file that holds it, as systemd's LoadCredential= laid it down."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         return {}
@@ -84,7 +96,7 @@ def credentials(accounts: Iterable[str], environ: Mapping[str, str], notes: Note
     except OSError as error:
         notes.wrong((), f"cannot be read ({error.strerror}); set it to a directory", "CREDENTIALS_DIRECTORY")
         return {}
-    known = {f"accounts__{name}__password": name for name in accounts}
+    known = {credential_for(name, secret): ("accounts", name, secret) for name in accounts for secret in SECRETS}
     for name in present:
         if name not in known:
             notes.wrong((), f"{name} is for no account{instead(name, known)}", "CREDENTIALS_DIRECTORY")

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from probe.config.values import Address, Duration, Host, Line, Name, Size, Text, ask_floor, listen_address
+from probe.config.values import Address, Duration, Host, Line, Name, Size, Text, Url, ask_floor, listen_address
 from probe.core.settings import Asking, Retention, Route, Settings, Tls
 
 _ASKING, _ROUTE, _RETENTION, _SETTINGS = Asking(), Route("", "", ""), Retention(), Settings({}, {}, Path())
@@ -28,6 +28,12 @@ class ServerTable(_Table):
     ca_file: Text | None = None
 
 
+class OAuthTable(_Table):
+    client_id: Text
+    token_url: Url | None = None
+    scope: Line | None = None
+
+
 class AskingTable(_Table):
     floor: Annotated[Duration, AfterValidator(ask_floor)] = _ASKING.floor
     budget: Annotated[int, Field(ge=1)] = _ASKING.budget
@@ -38,6 +44,9 @@ class AccountTable(_Table):
     provider: str | None = None
     username: Text | None = None
     password_file: Text | None = None
+    oauth: OAuthTable | None = None
+    refresh_token_file: Text | None = None
+    client_secret_file: Text | None = None
     smtp: ServerTable | None = None
     imap: ServerTable | None = None
     folders: list[Text] = []
@@ -70,9 +79,16 @@ class Document(BaseSettings):
     routes: dict[Name, RouteTable] = {}
 
 
+class OAuthPreset(_Table):
+    token_url: Url
+    scope: Line
+
+
 class Preset(_Table):
     smtp: ServerTable
     imap: ServerTable
+    oauth: OAuthPreset | None = None
+    passwords: bool = True
     per_day: int | None = None
 
 

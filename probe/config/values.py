@@ -86,6 +86,17 @@ Host = Annotated[
         (r"[A-Za-z0-9._:-]+", "is no host; write a host name or an IP address, the port apart"),
     ),
 ]
+# RFC 6749 §3.2: no fragment; the refresh token goes there, so never without TLS.
+Url = Annotated[
+    str,
+    like(
+        (r"https://.*", "is no https:// URL; write it as the provider documents it"),
+        (
+            rf"https://{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?(?:/[!-\"$-~]*)?",
+            "is no plain URL; write https://, a host and a path",
+        ),
+    ),
+]
 # A mailbox as every SMTP server takes it unquoted (RFC 5321 §4.1.2). aiosmtplib silently cuts an address at CR or LF:
 # without these checks a slip would mail to somebody else.
 Address = Annotated[

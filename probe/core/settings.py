@@ -14,7 +14,7 @@ Tls = Literal["implicit", "starttls", "none"]
 
 
 class Secret:
-    """A password that shows itself only to whoever calls reveal(): not to repr, str, format, logs or tracebacks."""
+    """A password or token that shows itself only to whoever calls reveal(): not to repr, str, logs or tracebacks."""
 
     __slots__ = ("_text",)
 
@@ -22,7 +22,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The password, for the wire and nothing else."""
+        """The text, for the wire and nothing else."""
         return self._text
 
     def __repr__(self) -> str:
@@ -48,6 +48,17 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class OAuth:
+    """Where access tokens come from, for a log-in without password (RFC 6749 §6)."""
+
+    token_url: str
+    client_id: str
+    refresh_token: Secret
+    scope: str = ""  # "": what the refresh token was given for
+    client_secret: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Asking:
     """How often a mailbox may be asked (NOOP) while a probe is expected; see core/asking.py."""
 
@@ -57,7 +68,8 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An address with a submission server and/or a mailbox."""
+    """An address with a submission server and/or a mailbox. It has a password or oauth; with neither, SMTP goes
+    without log-in."""
 
     name: str
     address: str
@@ -68,6 +80,7 @@ class Account:
     folders: tuple[str, ...] = ()  # folders to watch beside INBOX; empty: find the junk folder
     keep_mails: bool = False  # leave delivered probes in the mailbox
     asking: Asking = Asking()
+    oauth: OAuth | None = None
 
 
 @dataclass(frozen=True, slots=True)
