@@ -21,6 +21,7 @@ from probe.core.words import duration
 from probe.mail.folders import choose
 from probe.mail.imap import AuthRefused, Connection, ImapError
 from probe.mail.net import Unreachable
+from probe.mail.oauth import NoToken, Tokens
 from probe.mail.smtp import Submitter
 
 _SOON = 21 * 86400.0  # a certificate with less than three weeks left should have been renewed by now
@@ -28,7 +29,12 @@ _CLOCK_OFF = 5.0
 _TIMEOUT = 15.0
 
 _MENDS = {
-    "auth_refused": "check username and password; many providers want an app password for programs",
+    "auth_refused": "check username and password; many providers want an app password for programs, or OAuth",
+    "access_token_refused": "is it for this username, with a scope for IMAP and SMTP, and does the account allow both?",
+    "token_refused": "the refresh token must be got anew from the provider, or client_id and client_secret are wrong",
+    "token_garbled": "is oauth.token_url the provider's token endpoint?",
+    "token_unreachable": "check oauth.token_url and this machine's network",
+    "token_timeout": "check oauth.token_url and this machine's network",
     "no_auth_mechanism": "the server offers no way to log in that mailprobe knows; is this its submission port?",
     "certificate_expired": "the provider must renew the certificate",
     "wrong_name": "the certificate is for another host; use the name that the provider documents",
@@ -53,38 +59,45 @@ class Finding:
 
 async def check(account: Account) -> AsyncIterator[Finding]:
     """Findings about this account, as they come. Raises nothing for what a server or network does."""
+    tokens = Tokens(account.oauth, clock.now, _TIMEOUT) if account.oauth else None
     if account.smtp:
-        async for finding in _smtp(account, account.smtp):
+        async for finding in _smtp(account, account.smtp, tokens):
             yield finding
     if account.imap:
-        async for finding in _imap(account, account.imap):
+        async for finding in _imap(account, account.imap, tokens):
             yield finding
 
 
-async def _smtp(account: Account, server: Server) -> AsyncIterator[Finding]:
-    submitter = Submitter(account, clock.now, random.Random(), timeout=_TIMEOUT)  # noqa: S311 - jitter
+async def _smtp(account: Account, server: Server, tokens: Tokens | None) -> AsyncIterator[Finding]:
+    submitter = Submitter(account, clock.now, random.Random(), timeout=_TIMEOUT, tokens=tokens)  # noqa: S311 - jitter
     where = f"SMTP {server.host}:{server.port}"
     found = await submitter.survey()
     if not isinstance(found, tuple):
         stage = getattr(found, "stage", "data")
         reason = getattr(found, "reason", "")
         detail = getattr(found, "detail", "") or str(getattr(found, "reply", ""))
+        if tokens and reason == "auth_refused":
+            reason = "access_token_refused"
         yield Finding(account.name, "bad", _trouble(f"{where}: {stage}", reason, detail))
         return
     extensions, mechanisms = found
-    logged_in = "logged in" if account.password else "without log-in"
+    logged_in = "logged in" if account.password or tokens else "without log-in"
     yield Finding(account.name, "ok", f"{where}: {logged_in}; AUTH {' '.join(mechanisms) or 'none'}")
     yield Finding(account.name, "ok", f"extensions: {' '.join(sorted(extensions))}")
     for finding in _certificate(account, submitter.certificate_not_after):
         yield finding
 
 
-async def _imap(account: Account, server: Server) -> AsyncIterator[Finding]:
+async def _imap(account: Account, server: Server, tokens: Tokens | None) -> AsyncIterator[Finding]:
     where = f"IMAP {server.host}:{server.port}"
-    assert account.password is not None  # config/ sees to it
     try:
+        token = await tokens.get() if tokens else None
         async with await Connection.open(server, clock=clock.now, timeout=_TIMEOUT) as connection:
-            await connection.login(account.username, account.password)
+            if token:
+                await connection.show_token(account.username, token)
+            else:
+                assert account.password is not None  # config/ sees to it
+                await connection.login(account.username, account.password)
             yield Finding(account.name, "ok", f"{where}: logged in")
             for finding in _abilities(account, connection):
                 yield finding
@@ -95,7 +108,10 @@ async def _imap(account: Account, server: Server) -> AsyncIterator[Finding]:
                 yield finding
             await connection.logout()
     except AuthRefused as error:
-        yield Finding(account.name, "bad", _trouble(f"{where}: log-in", "auth_refused", str(error)))
+        reason = "access_token_refused" if tokens else "auth_refused"
+        yield Finding(account.name, "bad", _trouble(f"{where}: log-in", reason, str(error)))
+    except NoToken as error:
+        yield Finding(account.name, "bad", _trouble(f"{where}: log-in", error.reason, error.detail))
     except (ImapError, Unreachable) as error:
         yield Finding(account.name, "bad", _trouble(where, getattr(error, "reason", ""), str(error)))
 

@@ -32,6 +32,7 @@ from probe.core.settings import Account, Route, Settings
 from probe.core.state import OPEN, State
 from probe.core.token import Token, mint_envelope_id
 from probe.ledger import Ledger, LedgerError
+from probe.mail.oauth import Tokens
 from probe.mail.smtp import OnStage, Submitter
 from probe.mail.watcher import Watcher
 from probe.recorder import Recorder
@@ -65,6 +66,7 @@ class Prober:
         self.recorder = Recorder(ledger, clock, lambda: self.settings.routes, self, sink, LedgerError)
         self._ledger, self._key, self._rng, self._sink, self._timeout = ledger, key, rng, sink, timeout
         self._submitters: dict[str, Submitter] = {}
+        self._tokens: dict[str, Tokens] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._senders: frozenset[str] = frozenset()
         self._cursors: dict[tuple[str, str], Cursor] = {}
@@ -146,7 +148,8 @@ class Prober:
         used |= {name for name, account in settings.accounts.items() if account.address in awaited}
         for name, account in settings.accounts.items():
             if account.smtp and name not in self._submitters:
-                self._submitters[name] = Submitter(account, self.clock, self._rng, timeout=self._timeout)
+                tokens = self._tokens_of(account)
+                self._submitters[name] = Submitter(account, self.clock, self._rng, timeout=self._timeout, tokens=tokens)
             if account.imap and name not in self.watchers and name in used:
                 self._watch(account)
         for name in self.watchers.keys() - used:
@@ -167,9 +170,19 @@ class Prober:
             cursors=[cursor for (name, _), cursor in self._cursors.items() if name == account.name],
             backlog_since=min(waiting, default=None),
             timeout=self._timeout,
+            tokens=self._tokens_of(account),
         )
         self.watchers[account.name] = watcher
         self._tasks[account.name] = asyncio.create_task(self._keep_watching(watcher))
+
+    def _tokens_of(self, account: Account) -> Tokens | None:
+        """The same for both wires, and kept over reloads: the server may have given a newer refresh token."""
+        if account.oauth is None:
+            return None
+        tokens = self._tokens.get(account.name)
+        if tokens is None or tokens.oauth != account.oauth:
+            tokens = self._tokens[account.name] = Tokens(account.oauth, self.clock, self._timeout)
+        return tokens
 
     async def _keep_watching(self, watcher: Watcher) -> None:
         while True:

@@ -26,6 +26,7 @@ from probe.core.settings import Server
 from probe.mail.imap_syntax import date_time, decode_utf7, encode_utf7
 
 CAPABILITIES = b"IMAP4rev1 IDLE UIDPLUS SPECIAL-USE LIST-EXTENDED AUTH=PLAIN SASL-IR"
+XOAUTH2_REFUSAL = b'{"status":"400","schemes":"Bearer","scope":"https://mail.google.com/"}'
 Handler = Callable[[bytes, bytes, bytes, asyncio.StreamWriter], Awaitable[bool]]
 
 
@@ -95,9 +96,11 @@ class FakeImap:
         tls: ssl.SSLContext | None = None,
         starttls: ssl.SSLContext | None = None,
         users: dict[str, str] | None = None,
+        tokens: dict[str, str] | None = None,
     ) -> None:
         self.handler, self.capabilities, self.greeting = handler, capabilities, greeting
         self.tls, self.starttls, self.users = tls, starttls, users
+        self.tokens = tokens or {}  # user → the access token that XOAUTH2 takes
         self.folders = {"INBOX": Folder(), "Junk": Folder(attributes=b"\\HasNoChildren \\Junk")}
         self.lines: list[bytes] = []  # every line received, without CRLF
         self.stamps: list[Instant] = []  # when each of them had come
@@ -269,12 +272,24 @@ class FakeImap:
         self._log_in(tag, *(re.sub(rb"\\(.)", rb"\1", word) for word in (user, password)), session=session)
 
     async def _on_authenticate(self, tag: bytes, args: bytes, reader: asyncio.StreamReader, session: Session) -> None:
-        _, _, token = args.partition(b" ")
+        mechanism, _, token = args.partition(b" ")
         if not token:
             session.send(b"+ ")
             token = (await self._line(reader, session)).strip()
+        if mechanism == b"XOAUTH2":
+            await self._on_xoauth2(tag, base64.b64decode(token), reader, session)
+            return
         _, user, password = base64.b64decode(token).split(b"\0")
         self._log_in(tag, user, password, session)
+
+    async def _on_xoauth2(self, tag: bytes, said: bytes, reader: asyncio.StreamReader, session: Session) -> None:
+        """As Gmail does it: a refusal is explained, and ends only when the client has answered."""
+        if said in [b"user=%s\1auth=Bearer %s\1\1" % (u.encode(), t.encode()) for u, t in self.tokens.items()]:
+            session.send(tag + b" OK logged in")
+            return
+        session.send(b"+ " + base64.b64encode(XOAUTH2_REFUSAL))
+        assert await self._line(reader, session) == b"\r\n"
+        session.send(tag + b" NO [AUTHENTICATIONFAILED] Invalid credentials")
 
     def _on_list(self, tag: bytes, args: bytes, session: Session) -> None:
         for name, folder in self.folders.items():

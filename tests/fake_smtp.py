@@ -196,7 +196,7 @@ class FakeSmtp:
                     await session.writer.start_tls(self.starttls)
                     session.encrypted = True
             elif verb == b"AUTH":
-                challenged = line.split()[1:2] != [b"PLAIN"]
+                challenged = line.split()[1:2] not in ([b"PLAIN"], [b"XOAUTH2"])
                 said = await self._answer("AUTH", reader, session, "334 UGFzc3dvcmQ6" if challenged else None)
                 if said.startswith(b"334"):
                     await self._line(reader, session)

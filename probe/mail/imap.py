@@ -17,7 +17,7 @@ import asyncio
 import base64
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
@@ -25,7 +25,7 @@ from types import TracebackType
 from probe.core.events import Instant
 from probe.core.settings import Secret, Server
 from probe.mail import imap_syntax as syntax
-from probe.mail import net
+from probe.mail import net, oauth
 from probe.mail.imap_syntax import Fetched, Folder
 from probe.mail.imap_wire import AuthRefused, ImapError, Lost, LostReason, Refused, Wire
 
@@ -158,7 +158,7 @@ class Connection:
         LOGIN; AUTHENTICATE PLAIN (RFC 4616) where LOGIN cannot carry the characters or is switched off under TLS and
         PLAIN is offered. Raises AuthRefused, Lost.
         """
-        wire, user, password = self._wire, username.encode(), secret.reveal().encode()
+        user, password = username.encode(), secret.reveal().encode()
         usual, plain = syntax.plain_ascii(user + password), self.has("AUTH=PLAIN")
         disabled = self.has("LOGINDISABLED")
         if disabled and not (plain and self.certificate_not_after is not None):
@@ -167,9 +167,7 @@ class Connection:
             raise AuthRefused("LOGIN", "", "a NUL in user name or password; neither was sent")
         token = base64.b64encode(b"\0" + user + b"\0" + password)
         if plain and (disabled or not usual):
-            name, replies = "AUTHENTICATE", [b"AUTHENTICATE PLAIN", token]
-            if self.has("SASL-IR"):
-                replies = [b"AUTHENTICATE PLAIN " + token]
+            name, replies = "AUTHENTICATE", self._sasl(b"PLAIN", token)
         else:
             name, replies = "LOGIN", [b"LOGIN"]
             for text in (user, password):  # 8-bit and control characters fit only into literals
@@ -178,12 +176,31 @@ class Connection:
                 else:
                     replies[-1] += b" {%d}" % len(text)
                     replies.append(text)
-        wire.known = None
-        wire.secrets = tuple(filter(None, (token.decode(), syntax.quote(password).decode()[1:-1], secret.reveal())))
+        secrets = token.decode(), syntax.quote(password).decode()[1:-1], secret.reveal()
+        await self._log_in(name, replies, secrets)
+
+    async def show_token(self, username: str, token: Secret) -> None:
+        """Log in by XOAUTH2 with this access token, once. Raises AuthRefused, with the server's reason, and Lost."""
+        if not self.has("AUTH=XOAUTH2"):
+            raise AuthRefused("AUTHENTICATE", "", "XOAUTH2 is not offered; no token was sent")
+        message = base64.b64encode(oauth.xoauth2(username, token.reveal()))
+        await self._log_in("AUTHENTICATE", self._sasl(b"XOAUTH2", message), (message.decode(), token.reveal()))
+
+    def _sasl(self, mechanism: bytes, message: bytes) -> list[bytes]:
+        """What is to be sent, turn by turn: one turn with SASL-IR (RFC 4959), else two."""
+        line = b"AUTHENTICATE " + mechanism
+        return [line + b" " + message] if self.has("SASL-IR") else [line, message]
+
+    async def _log_in(self, name: str, replies: list[bytes], secrets: Iterable[str]) -> None:
+        wire = self._wire
+        wire.known, wire.challenge = None, b""
+        wire.secrets = tuple(filter(None, secrets))
         try:
             await wire.run(replies[0], name, replies=replies[1:])
         except Refused as error:
-            raise AuthRefused(error.command, error.code, error.text) from None
+            why = oauth.why_refused(wire.challenge)
+            text = f"{error.text} (status {wire.clean(why.encode())})" if why else error.text
+            raise AuthRefused(error.command, error.code, text) from None
         finally:
             wire.secrets = ()
         await self._refresh()

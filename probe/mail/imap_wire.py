@@ -121,6 +121,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         self.lost: tuple[LostReason, str] | None = None
         self.known: frozenset[str] | None = None  # capabilities; None: to be asked for
         self.greeting = ""
+        self.challenge = b""  # the server's last, in a log-in that had nothing more to say: why it is refused
         self.secrets: tuple[str, ...] = ()  # words to strike from the server's texts, during the log-in only
         self.leaving = False  # BYE is welcome
         self.deaf = False  # between the OK to STARTTLS and the end of the handshake: whatever comes was injected
@@ -316,7 +317,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
             else:
                 self._keep(word, parts)
         elif line.startswith(b"+"):
-            self._continuation()
+            self._continuation(line)
         else:
             self._tagged(line)
 
@@ -382,7 +383,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
     def _capabilities(self, words: bytes) -> None:
         self.known = frozenset(syntax.printable(word).upper() for word in words.split())
 
-    def _continuation(self) -> None:
+    def _continuation(self, line: bytes) -> None:
         command = self.pending_sync_command
         if command is None:
             return
@@ -391,6 +392,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         elif command.replies:
             self._write(command.replies.pop(0) + b"\r\n")
         elif command.name == "AUTHENTICATE":  # the reason for a refusal: an empty line asks for the NO itself
+            self.challenge = line[2:]
             self._write(b"\r\n")
 
     def _tagged(self, line: bytes) -> None:

@@ -18,8 +18,8 @@ import aiohappyeyeballs
 from aiohappyeyeballs import AddrInfoType
 
 # A half-open connection is noticed after about 9 s (test_net.py measures it): 5 s of silence, then 3 probes 2 s apart;
-# and 8 s for sent bytes that nobody acknowledges. The one slower case (23 s): we hear the peer, it does not hear us, and
-# nothing of ours is under way; its text that we cannot acknowledge comes again and again, and is a sign of life.
+# and 8 s for sent bytes that nobody acknowledges. The one slower case (23 s): we hear the peer, it does not hear us,
+# and nothing of ours is under way; its text that we cannot acknowledge comes again and again, and is a sign of life.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),

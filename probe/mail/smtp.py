@@ -4,7 +4,8 @@ Rules:
 - Every submission ends, within bounded time, in exactly one of core.events.Submitted; nothing that a server or a
   network can do raises.
 - Once the content began to leave, no reply means Unconfirmed, and the mail is never sent again.
-- One AUTH mechanism, tried once. TLS is what the configuration says, never "if offered".
+- One AUTH mechanism, tried once; a refused access token is dropped, and the next log-in shows another. TLS is what the
+  configuration says, never "if offered".
 - After anything unexpected the connection is closed: its stream cannot be trusted any more.
 """
 
@@ -37,8 +38,9 @@ from probe.core.events import (
 )
 from probe.core.reply import one_line, parse_reply, queue_id
 from probe.core.schedule import backoff
-from probe.core.settings import Account, Server
-from probe.mail import net
+from probe.core.settings import Account, Secret, Server
+from probe.mail import net, oauth
+from probe.mail.oauth import NoToken, Tokens
 
 _KEEP = 15.0  # seconds an idle connection is kept; RFC 5321 §4.5.3.2.7 allows 300, Postfix under stress only 10
 _REUSE_AGE = 300.0  # then a new one, so that connect, tls and auth go on being measured
@@ -96,7 +98,8 @@ class Submitter:
     """Submits probes through one account; several at once, each over a connection of its own, kept while worth it.
 
     `timeout` bounds each step in seconds, `final_timeout` the wait for the reply to the final dot (RFC 5321
-    §4.5.3.2.6 asks for 10 minutes: who gives up earlier gets duplicates and doubt).
+    §4.5.3.2.6 asks for 10 minutes: who gives up earlier gets duplicates and doubt). `tokens` are for an account with
+    oauth.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Submitter:
         *,
         timeout: float = 30.0,
         final_timeout: float = 600.0,
+        tokens: Tokens | None = None,
     ) -> None:
         if account.smtp is None:
             raise ValueError(f"account {account.name} has no submission server")
@@ -116,6 +120,8 @@ class Submitter:
         self._rng = rng
         self._timeout = timeout
         self._final_timeout = final_timeout
+        self._tokens = tokens
+        self._secret = account.password  # what log-ins are done with; the last access token
         self._logging_in = asyncio.Lock()
         self._idle: list[_Session] = []
         self._running = 0
@@ -191,6 +197,10 @@ class Submitter:
 
     async def _open(self, line: _Timeline) -> _Session:
         server, timeout = self._server, self._timeout
+        if self._tokens:
+            line.current = "auth"  # but outside of its time, and before there is a connection that would wait
+            self._secret = await self._tokens.get()
+        secret = self._secret
         with line.stage("resolve"):
             addresses = await net.resolve(server.host, server.port, timeout)
         with line.stage("connect"):
@@ -217,7 +227,8 @@ class Submitter:
                 with line.stage("tls"):
                     await self._step(client, client.starttls())
                     await self._step(client, client.ehlo())
-            await self._log_in(client, line)
+            if secret:
+                await self._log_in(client, secret, line)
         except BaseException:
             client.close()
             raise
@@ -250,26 +261,34 @@ class Submitter:
         if reply.code not in (250, 251):
             raise aiosmtplib.SMTPResponseException(reply.code, reply.message)
 
-    async def _log_in(self, client: aiosmtplib.SMTP, line: _Timeline) -> None:
-        password = self._account.password
-        if password is None:
-            return
+    async def _log_in(self, client: aiosmtplib.SMTP, secret: Secret, line: _Timeline) -> None:
         # One at a time: a wrong password must be tried once, and not once for every probe that is due.
         async with self._logging_in:
             line.current = "auth"
             if self._in_backoff():
                 raise net.Unusable("auth_refused", "the log-in was refused a moment ago")
-            await self._authenticate(client, password.reveal(), line)
+            try:
+                await self._authenticate(client, secret.reveal(), line)
+            except aiosmtplib.SMTPResponseException as error:
+                if self._tokens and error.code >= 500:
+                    self._tokens.refused(secret)
+                raise
         if self._not_before:
             self._delays, self._not_before = self._log_in_delays(), None
 
-    async def _authenticate(self, client: aiosmtplib.SMTP, password: str, line: _Timeline) -> None:
+    async def _authenticate(self, client: aiosmtplib.SMTP, secret: str, line: _Timeline) -> None:
         with line.stage("auth"):
-            offered = [name for name in _MECHANISMS if name in client.server_auth_methods]
+            known = ("xoauth2",) if self._tokens else _MECHANISMS
+            offered = [name for name in known if name in client.server_auth_methods]
             if not offered:
                 raise net.Unusable("no_auth_mechanism", ", ".join(client.server_auth_methods) or "AUTH is not offered")
-            log_in = {"plain": client.auth_plain, "login": client.auth_login, "cram-md5": client.auth_crammd5}
-            await self._step(client, log_in[offered[0]](self._account.username, password))
+            log_in = {
+                "plain": client.auth_plain,
+                "login": client.auth_login,
+                "cram-md5": client.auth_crammd5,
+                "xoauth2": client.auth_xoauth2,
+            }
+            await self._step(client, log_in[offered[0]](self._account.username, secret))
 
     async def _transact(self, session: _Session, letter: _Letter, line: _Timeline) -> Submitted:
         sending = letter.sending
@@ -349,27 +368,30 @@ class Submitter:
         """The one judge of failures."""
         at, spent, stage = self._clock(), tuple(line.spent), line.current
         if isinstance(error, aiosmtplib.SMTPResponseException) and 400 <= error.code < 600:
-            reply = parse_reply(error.code, error.message)
+            reply = parse_reply(error.code, self._redacted(error.message))
             if stage == "auth":
                 if not self._in_backoff():
                     self._not_before = at.shifted(next(self._delays[reply.code >= 500]))
                 reason = "auth_refused" if error.code >= 500 else "auth_unavailable"
-                return Failed(probe, at, stage, reason, self._redacted(f"{reply.code} {reply.text}"), spent)
+                return Failed(probe, at, stage, reason, f"{reply.code} {reply.text}", spent)
             refusal = Deferred if error.code < 500 else Rejected
             return refusal(probe, at, stage, reply, spent)
+        if isinstance(error, NoToken) and not self._in_backoff():
+            self._not_before = at.shifted(next(self._delays[error.for_good]))
         reason, detail = _reason(error)
-        detail = self._redacted(detail)
+        detail = one_line(self._redacted(detail))
         if line.content_left:
             return Unconfirmed(probe, at, line.content_left, reason, detail, spent)
         return Failed(probe, at, error.stage if isinstance(error, net.Unreachable) else stage, reason, detail, spent)
 
     def _redacted(self, text: str) -> str:
-        """A server may repeat what it heard."""
-        if self._account.password is None:
+        """A server may repeat what it heard. Before a text is shortened: half a secret is not found any more."""
+        if self._secret is None:
             return text
-        password, user = self._account.password.reveal(), self._account.username
-        for secret in (password, _base64(password), _base64(f"\0{user}\0{password}")):
-            text = text.replace(secret, "******")
+        secret, user = self._secret.reveal(), self._account.username
+        sasl = _base64(f"\0{user}\0{secret}"), _base64(oauth.xoauth2(user, secret).decode())
+        for form in (secret, _base64(secret), *sasl):
+            text = text.replace(form, "******")
         return text
 
 
@@ -383,22 +405,24 @@ def _base64(text: str) -> str:
 
 
 def _reason(error: Exception) -> tuple[str, str]:
-    """A label and a text for an error that is no SMTP reply."""
-    detail = one_line(str(error))
+    """A label and a text, as it came, for an error that is no SMTP reply."""
+    detail = str(error)
     cause = error.__cause__
     match error:
         case net.Unreachable(reason=reason) | net.Unusable(reason=reason):
             return reason, detail
+        case NoToken(reason=reason, detail=said):
+            return reason, said
         case aiosmtplib.SMTPResponseException():
             return "garbled_reply", detail
         case aiosmtplib.SMTPConnectError() if isinstance(cause, OSError):
-            return net.tls_reason(cause), one_line(str(cause))
+            return net.tls_reason(cause), str(cause)
         case ssl.SSLError():
             return net.tls_reason(error), detail
         case TimeoutError():  # aiosmtplib's time-outs are subclasses
             return "timeout", detail
         case ConnectionError() if net.peer_is_gone(cause):
-            return "keepalive", one_line(str(cause))
+            return "keepalive", str(cause)
         case ConnectionError():
             return "connection_lost", detail
         case aiosmtplib.SMTPException() if "STARTTLS" in str(error):

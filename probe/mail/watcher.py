@@ -22,6 +22,7 @@ from probe.mail.folder import FolderWatch, Recognise, Recorder
 from probe.mail.folders import INBOX, choose
 from probe.mail.imap import AuthRefused, Connection, ImapError, Lost, Refused
 from probe.mail.net import Unreachable
+from probe.mail.oauth import NoToken, Tokens
 
 _RETRY = 2.0, 300.0  # seconds before the first and at most before later attempts after a connection failed
 _RETRY_LOGIN = 120.0, 3600.0  # the same after a refused log-in: repeated quickly, it would lock the account
@@ -35,7 +36,7 @@ class Watcher:
 
     `recognise` says what a mail is, `worth_reading` whether a header without token is worth fetching the body for.
     `cursors` are how far each folder was read before; `backlog_since` (Unix time) is the start of the oldest open
-    probe, from which to look where no cursor helps.
+    probe, from which to look where no cursor helps. `tokens` are for an account with oauth.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Watcher:
         cursors: Iterable[Cursor] = (),
         backlog_since: float | None = None,
         timeout: float = 30.0,
+        tokens: Tokens | None = None,
     ) -> None:
         self.account = account
+        self.tokens = tokens
         self.recorder = recorder
         self.sink = sink
         self.clock = clock
@@ -75,11 +78,11 @@ class Watcher:
         while True:
             try:
                 await self._session()
-            except (ImapError, Unreachable) as error:
+            except (ImapError, Unreachable, NoToken) as error:
                 was_well = self.up_since is not None and elapsed(self.up_since, self.clock()) > _WELL
                 if was_well:
                     delays = self._delays()
-                delay = next(delays[isinstance(error, AuthRefused) and error.code not in _FOR_NOW])
+                delay = next(delays[_for_good(error)])
                 self.sink.mailbox_down(self.account.name, _label(error), str(error), delay)
             finally:
                 self.up_since = None
@@ -149,14 +152,21 @@ class Watcher:
             )
 
     async def log_in(self) -> Connection:
-        """A connection that has logged in. Raises ImapError, Unreachable."""
+        """A connection that has logged in. Raises ImapError, Unreachable, NoToken."""
         assert self.account.imap is not None
-        assert self.account.password is not None
+        # Before there is a connection that would wait for it
+        token = await self.tokens.get() if self.tokens else None
         connection = await Connection.open(self.account.imap, clock=self.clock, timeout=self.timeout)
         try:
-            await connection.login(self.account.username, self.account.password)
-        except BaseException:
+            if token:
+                await connection.show_token(self.account.username, token)
+            else:
+                assert self.account.password is not None
+                await connection.login(self.account.username, self.account.password)
+        except BaseException as error:
             connection.abort()
+            if self.tokens and token and _for_good(error):
+                self.tokens.refused(token)
             raise
         if connection.certificate_not_after:
             self.sink.certificate(self.account.name, "imap", connection.certificate_not_after)
@@ -199,9 +209,16 @@ async def _all_or_none(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
         task.result()
 
 
+def _for_good(error: BaseException) -> bool:
+    """Whether a log-in failed in a way that trying again soon cannot mend."""
+    if isinstance(error, NoToken):
+        return error.for_good
+    return isinstance(error, AuthRefused) and error.code not in _FOR_NOW
+
+
 def _label(error: BaseException) -> str:
     if isinstance(error, AuthRefused):
         return "auth_refused"
     if isinstance(error, Refused):
         return "refused"
-    return error.reason if isinstance(error, Lost | Unreachable) else "error"
+    return error.reason if isinstance(error, Lost | Unreachable | NoToken) else "error"
