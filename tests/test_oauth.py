@@ -11,7 +11,7 @@ import contextlib
 import json
 import random
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ from probe.mail.smtp import Submitter
 from probe.mail.watcher import Watcher
 from probe.once import once
 
+from .bed.mailbed import MailBed, address
 from .fake_imap import CAPABILITIES, XOAUTH2_REFUSAL, FakeImap, Handler, certificate
 from .fake_smtp import HANG, FakeSmtp, Script
 from .fake_tokens import CLIENT_SECRET, REFRESH, FakeTokens
@@ -532,6 +533,37 @@ async def test_one_probe_goes_round_with_one_token_for_all_connections(tmp_path:
             route = Route("r", "a", "a")
             result = await once(Settings({"a": account}, {"r": route}, tmp_path), route, LIMIT, lambda step: None)
     assert (result.verdict, len(tokens.forms)) == ("ok", 1)
+
+
+def real_account(bed: MailBed, user: str, oauth: OAuth) -> Account:
+    smtp = Server("127.0.0.1", bed.ports["submission"], "starttls", bed.pki.ca)
+    imap = Server("127.0.0.1", bed.ports["imaps"], "implicit", bed.pki.ca)
+    return Account(user, address(user), address(user), None, smtp, imap, oauth=oauth)
+
+
+@both_loops
+async def test_postfix_and_dovecot_take_a_token(bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path) -> None:
+    user = fresh_user()
+    granted = {"access_token": bed.dovecot.access_token(user), "expires_in": 3600}
+    async with asyncio.timeout(2 * LIMIT), FakeTokens((200, granted)) as tokens:
+        account, route = real_account(bed, user, tokens.oauth()), Route("r", user, user)
+        result = await once(Settings({user: account}, {"r": route}, tmp_path), route, LIMIT, lambda step: None)
+    assert result.verdict == "ok"
+
+
+@pytest.mark.parametrize("lasts", [-60.0, 60.0], ids=["has ended", "somebody else's"])
+async def test_postfix_and_dovecot_explain_why_they_take_no_token(
+    lasts: float, bed: MailBed, fresh_user: Callable[[], str]
+) -> None:
+    user, other = fresh_user(), fresh_user()
+    token = bed.dovecot.access_token(user if lasts < 0 else other, lasts)
+    granted = (200, {"access_token": token, "expires_in": 3600})
+    async with FakeTokens(granted, granted) as tokens:
+        smtp, imap = await findings(real_account(bed, user, tokens.oauth()))
+    assert "auth: access token refused (535 5.7.8 " in smtp.text
+    assert "access token refused (AUTHENTICATE refused: [AUTHENTICATIONFAILED] " in imap.text
+    assert "(status 401)" in imap.text
+    assert token not in smtp.text + imap.text
 
 
 async def findings(account: Account) -> list[Finding]:

@@ -1,16 +1,20 @@
 """Dovecot: IMAP and LMTP for every local part, SASL for Postfix, and the true instant at which a mail was saved.
 
-Rule: any user name exists, with the password "secret". Under root it runs as `nobody` (it refuses mail for uid 0), who
-must be able to traverse every parent of the directory: pytest's tmp_path (0700) will not do.
+Rule: any user name exists, with the password "secret" or a token of access_token(). Under root it runs as `nobody` (it
+refuses mail for uid 0), who must be able to traverse every parent of the directory: pytest's tmp_path (0700) will not do.
 """
 
 from __future__ import annotations
 
+import base64
 import grp
+import hmac
+import json
 import os
 import pwd
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,12 +52,18 @@ mail_fsync = never
 ssl = required
 ssl_cert = <{certificate.chain}
 ssl_key = <{certificate.key}
-auth_mechanisms = plain login
+auth_mechanisms = plain login xoauth2
 auth_username_format = %Ln
 auth_failure_delay = 0
 passdb {{
   driver = static
+  mechanisms = plain login
   args = password={password}
+}}
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2
+  args = {root}/oauth2.conf
 }}
 userdb {{
   driver = static
@@ -122,6 +132,13 @@ require ["fileinto"];
 if header :contains "Subject" "[spam]" { fileinto "Junk"; }
 """
 
+_OAUTH2 = """\
+introspection_mode = local
+local_validation_key_dict = fs:posix:prefix={root}/keys/
+username_attribute = sub
+"""
+_KEY = b"whoever has this can make tokens"
+
 _EVENT = re.compile(
     r"(\S+) (?:lmtp|imap)\((?P<user>[^)]*)\).*?: (?P<kind>save|copy|delete|expunge)\b.*?: box=(?P<box>.*?), "
     r"uid=(?P<uid>\d*), msgid=(?P<msgid>.*?), size="
@@ -159,8 +176,10 @@ class Dovecot(Service):
             gid=me.pw_gid, certificate=self.certificate, password=PASSWORD, extra=self.extra, **self.ports,
         ))  # fmt: skip
         junk.write_text(_JUNK)
-        for name in ("run", "state", "mail"):
-            (self.root / name).mkdir(exist_ok=True)
+        (self.root / "oauth2.conf").write_text(_OAUTH2.format(root=self.root))
+        for name in ("run", "state", "mail", "keys/default/HS256"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        (self.root / "keys/default/HS256/default").write_bytes(base64.b64encode(_KEY))
         run_tool("sievec", "-c", config, junk)
         if os.getuid() == 0:
             # Not the whole tree: after a restart the mail and the sockets below are nobody's already.
@@ -175,6 +194,12 @@ class Dovecot(Service):
     def command(self) -> list[str]:
         return ["/usr/sbin/dovecot", "-F", "-c", str(self.root / "dovecot.conf")]
 
+    def access_token(self, user: str, lasts: float = 3600.0) -> str:
+        """A JWT (RFC 7519, HS256) that is this user's for so many seconds."""
+        claims = {"sub": user, "iat": int(time.time()) - 1, "exp": int(time.time() + lasts)}
+        signed = ".".join(_base64url(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+        return f"{signed}.{_base64url(hmac.digest(_KEY, signed.encode(), 'sha256'))}"
+
     def events(self, *kinds: str) -> Iterator[MailEvent]:
         """What was done to mails since the first start, in the log's order; only these kinds, if any are named."""
         for line in self._log.all():
@@ -187,3 +212,7 @@ class Dovecot(Service):
                     uid=int(found["uid"]) if found["uid"] else None,
                     message_id=found["msgid"],
                 )
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

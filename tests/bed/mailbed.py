@@ -24,6 +24,7 @@ _PACKAGES = {
     "/usr/lib/dovecot/lmtp": "dovecot-lmtpd",
     "/usr/bin/sievec": "dovecot-sieve",
     "/usr/bin/openssl": "openssl",
+    "/usr/sbin/nft": "nftables",
     "/usr/bin/prometheus": "prometheus",
 }
 
