@@ -33,7 +33,7 @@ from probe.once import once
 from .bed.mailbed import MailBed, address
 from .fake_imap import CAPABILITIES, XOAUTH2_REFUSAL, FakeImap, Handler, certificate
 from .fake_smtp import HANG, FakeSmtp, Script
-from .fake_tokens import CLIENT_SECRET, REFRESH, FakeTokens
+from .fake_tokens import CLIENT_SECRET, REFRESH, Answer, FakeTokens
 from .loops import both_loops
 from .make import FakeClock, Told
 
@@ -49,11 +49,11 @@ INVALID_GRANT = (400, {"error": "invalid_grant", "error_description": "Token has
 
 @contextlib.asynccontextmanager
 async def getting(
-    *answers: object, clock: FakeClock | None = None, **options: object
+    *answers: Answer, clock: FakeClock | None = None, timeout: float = LIMIT, **options: object
 ) -> AsyncIterator[tuple[FakeTokens, Tokens]]:
     """A token server and the tokens of an account of it."""
     async with asyncio.timeout(LIMIT), FakeTokens(*answers, **options) as fake:  # type: ignore[arg-type]
-        yield fake, Tokens(fake.oauth(), clock or FakeClock(), SHORT)
+        yield fake, Tokens(fake.oauth(), clock or FakeClock(), timeout)
 
 
 async def no_token(tokens: Tokens) -> NoToken:
@@ -166,16 +166,23 @@ async def test_a_newer_refresh_token_is_used_from_then_on() -> None:
         ((200, {"access_token": "a", "token_type": "m"}), "token_garbled", "127.0.0.1 said 200 without a bearer token"),
         ((200, b"[" * 100_000), "token_garbled", "127.0.0.1 said 200 without a bearer token"),
         ((400, {"error": "a\r\nb\ud800"}), "token_refused", "127.0.0.1 said 400: a b?"),
-        (None, "token_timeout", "no answer from 127.0.0.1"),
     ],
 )  # fmt: skip
 @both_loops
-async def test_whatever_goes_wrong_has_a_name_and_one_line(answer: object, reason: str, detail: str) -> None:
+async def test_whatever_goes_wrong_has_a_name_and_one_line(answer: Answer, reason: str, detail: str) -> None:
     async with getting(answer) as (_, tokens):
         error = await no_token(tokens)
         assert (error.reason, error.detail) == (reason, detail)
         assert error.for_good == (reason == "token_refused")
         assert (await tokens.get()).reveal() == "access-2"
+
+
+@both_loops
+async def test_a_token_server_that_does_not_answer_is_given_up_in_time() -> None:
+    async with getting(None, timeout=SHORT) as (_, tokens):
+        error = await no_token(tokens)
+        assert (error.reason, error.detail) == ("token_timeout", "no answer from 127.0.0.1")
+        assert not error.for_good
 
 
 async def test_a_redirect_is_not_followed_with_the_refresh_token() -> None:
@@ -347,13 +354,13 @@ def test_the_library_does_not_log_a_token() -> None:
 
 @contextlib.asynccontextmanager
 async def submitting(
-    script: Script | None = None, *answers: object, auth: str = "LOGIN PLAIN XOAUTH2"
+    script: Script | None = None, *answers: Answer, auth: str = "LOGIN PLAIN XOAUTH2", timeout: float = LIMIT
 ) -> AsyncIterator[tuple[FakeSmtp, FakeTokens, Submitter, FakeClock]]:
     clock = FakeClock()
-    async with asyncio.timeout(LIMIT), FakeTokens(*answers) as fake, FakeSmtp(script, auth=auth) as server:  # type: ignore[arg-type]
+    async with asyncio.timeout(LIMIT), FakeTokens(*answers) as fake, FakeSmtp(script, auth=auth) as server:
         account = Account("a", USER, USER, smtp=server.server(), oauth=fake.oauth())
-        tokens = Tokens(fake.oauth(), clock, SHORT)
-        submitter = Submitter(account, clock, random.Random(1), timeout=SHORT, tokens=tokens)
+        tokens = Tokens(fake.oauth(), clock, LIMIT)
+        submitter = Submitter(account, clock, random.Random(1), timeout=timeout, tokens=tokens)
         yield server, fake, submitter, clock
         submitter.close()
 
@@ -411,7 +418,8 @@ async def test_a_token_outlives_trouble_of_the_mail_server() -> None:
 
 
 async def test_a_server_that_says_nothing_after_the_challenge_is_a_timeout() -> None:
-    async with submitting({"AUTH": f"334 {CHALLENGE.decode()}", "AUTH2": HANG}) as (_, _, submitter, _):
+    script: Script = {"AUTH": f"334 {CHALLENGE.decode()}", "AUTH2": HANG}
+    async with submitting(script, timeout=SHORT) as (_, _, submitter, _):
         failed = await submit(submitter)
         assert isinstance(failed, Failed)
         assert (failed.stage, failed.reason) == ("auth", "timeout")
@@ -429,7 +437,7 @@ async def test_no_password_mechanism_is_used_instead() -> None:
     ("answer", "reason", "pause"), [(INVALID_GRANT, "token_refused", 60), ((503, b""), "token_unavailable", 2.4)]
 )
 async def test_without_a_token_nobody_is_connected_to_and_the_pause_says_why(
-    answer: object, reason: str, pause: float
+    answer: Answer, reason: str, pause: float
 ) -> None:
     async with submitting(None, answer) as (server, _, submitter, clock):
         failed = await submit(submitter)

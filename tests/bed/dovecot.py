@@ -1,7 +1,8 @@
 """Dovecot: IMAP and LMTP for every local part, SASL for Postfix, and the true instant at which a mail was saved.
 
 Rule: any user name exists, with the password "secret" or a token of access_token(). Under root it runs as `nobody` (it
-refuses mail for uid 0), who must be able to traverse every parent of the directory: pytest's tmp_path (0700) will not do.
+refuses mail for uid 0), who must be able to traverse every parent of the directory: pytest's tmp_path (0700) will not
+do.
 """
 
 from __future__ import annotations
