@@ -28,6 +28,7 @@ from probe.core.events import (
 )
 from probe.core.match import Verdict
 from probe.core.outcome import Outcome, Sink
+from probe.core.reply import trouble
 
 log = logging.getLogger("mailprobe")
 
@@ -92,12 +93,12 @@ class LogSink(Sink):
             case Accepted():
                 log.info(line("accepted", **about, queue_id=event.queue_id or None, code=event.reply.code))
             case Deferred() | Rejected():
-                kind = type(event).__name__.lower()
-                log.warning(line(kind, **about, stage=event.stage, code=event.reply.code, text=event.reply.text))
+                kind, (stage, reason) = type(event).__name__.lower(), trouble(event)
+                said = {"code": event.reply.code, "text": event.reply.text}
+                log.warning(line(kind, **about, stage=stage, reason=reason, **said))
             case Failed() | Unconfirmed():
-                kind = type(event).__name__.lower()
-                stage = event.stage if isinstance(event, Failed) else "data"
-                log.warning(line(kind, **about, stage=stage, reason=event.reason, detail=event.detail or None))
+                kind, (stage, reason) = type(event).__name__.lower(), trouble(event)
+                log.warning(line(kind, **about, stage=stage, reason=reason, detail=event.detail or None))
             case Expired():
                 log.warning(line("lost", **about))
             case Judged(met=False, deadline=deadline):

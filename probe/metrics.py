@@ -46,6 +46,7 @@ from probe.core.events import (
 )
 from probe.core.match import UNRECOGNISED, Verdict
 from probe.core.outcome import InFlight, Outcome, Sink, Standing
+from probe.core.reply import trouble
 from probe.core.settings import Account, Route
 from probe.core.state import Probe, State, arrival_bounds
 
@@ -65,8 +66,20 @@ _STAGES = ("resolve", "connect", "tls", "ehlo", "auth", "envelope", "data")
 _PLACEMENTS = ("inbox", "junk", "other")
 _UNRECOGNISED = (*sorted(UNRECOGNISED), "forged", "reply", "foreign_sender", "uid_reused")
 _JUMPS: tuple[Jump, ...] = ("step", "suspend", "stall")
-_SKIPS = ("auth_backoff", "too_many_running", "overslept", "ledger_unwritable")
-_DISCONNECTS = ("eof", "reset", "bye", "timeout", "keepalive", "auth_refused", "dns_failure")  # the likely ones
+_SKIPS = ("auth_backoff", "rate_limited", "too_many_running", "overslept", "ledger_unwritable")
+# The likely ones
+_SUBMISSION_ERRORS = (
+    ("resolve", "dns_failure"),
+    ("connect", "refused"),
+    ("connect", "timeout"),
+    ("tls", "certificate_expired"),
+    ("auth", "auth_refused"),
+    ("envelope", "greylisted"),
+    ("envelope", "rate_limited"),
+    ("data", "timeout"),
+)
+_DISCONNECTS = ("eof", "reset", "bye", "timeout", "keepalive", "auth_refused", "dns_failure", "no_inbox")
+_REMOVALS_REFUSED = ("over_quota", "command_refused")
 _FRESH = 0.2  # seconds for which one rendering serves everybody
 
 
@@ -102,6 +115,13 @@ class Metrics(Sink):
         self.route_info = Info("mailprobe_route", "The addresses of a route.", ["route"], registry=self.registry)
         self.submissions = counter(
             "submissions", "Probes submitted, by what came of the submission.", "route", "outcome"
+        )
+        self.submission_errors = counter(
+            "submission_errors",
+            "Submissions that were not accepted, each once, by the stage in which they ended and why.",
+            "route",
+            "stage",
+            "reason",
         )
         self.stages = Summary(
             "mailprobe_submission_stage_seconds",
@@ -167,6 +187,12 @@ class Metrics(Sink):
             "mailbox_disconnects", "Times the watching ended or could not begin, by why.", "account", "reason"
         )
         self.asks = counter("mailbox_asks", "Times the server was asked instead of waiting for its word.", "account")
+        self.removals_refused = counter(
+            "removals_refused",
+            "Times the server refused to remove test mails, by why; they are left until it does.",
+            "account",
+            "reason",
+        )
         self.unrecognised_mails = counter(
             "unrecognised_messages",
             "Mails that carried something like our token and were left alone, by why.",
@@ -214,6 +240,7 @@ class Metrics(Sink):
         for name in self._mailboxes - mailboxes:
             for metric in (self.mailboxes, self.contacts, self.asks, self.disconnects, self.unrecognised_mails):
                 metric.remove_by_labels({"account": name})
+            self.removals_refused.remove_by_labels({"account": name})
             self.certificates.remove_by_labels({"account": name, "protocol": "imap"})
         for name in self._accounts - accounts.keys():
             self.certificates.remove_by_labels({"account": name})
@@ -244,6 +271,8 @@ class Metrics(Sink):
         self.uncertainty.labels(name).set(math.nan)
         for outcome in _OUTCOMES.values():
             self.submissions.labels(name, outcome)
+        for stage, reason in _SUBMISSION_ERRORS:
+            self.submission_errors.labels(name, stage, reason)
         for stage in _STAGES:
             self.stages.labels(name, stage)
         for placement in _PLACEMENTS:
@@ -259,6 +288,8 @@ class Metrics(Sink):
             self.unrecognised_mails.labels(name, reason)
         for reason in _DISCONNECTS:
             self.disconnects.labels(name, reason)
+        for reason in _REMOVALS_REFUSED:
+            self.removals_refused.labels(name, reason)
 
     def _forget_route(self, name: str) -> None:
         for metric in vars(self).values():
@@ -282,6 +313,8 @@ class Metrics(Sink):
                     self.stages.labels(route, stage).observe(seconds)
                 if isinstance(event, Accepted):
                     self.last_accepted.labels(route).set(event.at.wall)
+                else:
+                    self.submission_errors.labels(route, *trouble(event)).inc()
             case Expired():
                 self.lost.labels(route).inc()
             case Bounced() | Notified():
@@ -386,6 +419,11 @@ class Metrics(Sink):
         """What we cost the provider."""
         if account in self._mailboxes:
             self.asks.labels(account).inc()
+
+    def removal_refused(self, account: str, reason: str) -> None:
+        """Why test mails pile up."""
+        if account in self._mailboxes:
+            self.removals_refused.labels(account, reason).inc()
 
     def unrecognised(self, account: str, reason: str) -> None:
         """Mails that we left alone."""

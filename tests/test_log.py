@@ -154,8 +154,8 @@ def test_each_outcome_is_one_line_at_its_level(caplog: pytest.LogCaptureFixture)
     for event, level, text in [
         (sending(), "DEBUG", f"sending {about}"),
         (accepted(), "INFO", f"accepted {about} queue_id=X1 code=250"),
-        (deferred(), "WARNING", f"deferred {about} stage=envelope code=451 text=greylisted"),
-        (rejected(), "WARNING", f'rejected {about} stage=data code=550 text="no such user"'),
+        (deferred(), "WARNING", f"deferred {about} stage=envelope reason=greylisted code=451 text=greylisted"),
+        (rejected(), "WARNING", f'rejected {about} stage=data reason=no_such_user code=550 text="no such user"'),
         (failed(), "WARNING", f'failed {about} stage=connect reason=refused detail="connection refused"'),
         (unconfirmed(), "WARNING", f"unconfirmed {about} stage=data reason=lost detail=EOF"),
         (expired(), "WARNING", f"lost {about}"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
 import itertools
 import logging
 import random
@@ -41,7 +42,7 @@ from probe.core.events import (
     Unconfirmed,
     elapsed,
 )
-from probe.core.reply import queue_id
+from probe.core.reply import queue_id, trouble
 from probe.core.settings import Account, Secret, Server, Tls
 from probe.mail import net, smtp
 from probe.mail.smtp import Submitter
@@ -468,6 +469,27 @@ async def test_a_resolver_that_does_not_answer_costs_the_time_limit(monkeypatch:
     assert about(event) == (Failed, "resolve", "dns_timeout")
 
 
+async def test_a_host_that_does_not_answer_costs_the_time_limit() -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):  # a full backlog: Linux ignores whoever comes then
+            knocker = stack.enter_context(socket.socket())
+            knocker.setblocking(False)
+            knocker.connect_ex(listener.getsockname())
+        server = Server("127.0.0.1", listener.getsockname()[1], "none")
+        event = await submit(submitter_to(server, timeout=SHORT))
+    assert about(event) == (Failed, "connect", "timeout")
+
+
+async def test_a_host_to_which_there_is_no_way_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_way(*_: object, **__: object) -> None:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr("aiohappyeyeballs.start_connection", no_way)
+    event = await submit(submitter_to(Server("127.0.0.1", 25, "none")))
+    assert about(event) == (Failed, "connect", "unreachable")
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -711,10 +733,10 @@ async def test_a_log_in_that_is_unavailable_is_left_alone_for_a_while() -> None:
         assert submitter.why_not() == "auth_backoff"
 
 
-def pause(submitter: Submitter, clock: FakeClock) -> float:
-    """How long it stays away from the log-in, to the second; the clock stands at its end."""
+def pause(submitter: Submitter, clock: FakeClock, reason: str = "auth_backoff") -> float:
+    """How long it stays away for this reason, to the second; the clock stands at its end."""
     began = clock.seconds
-    while submitter.why_not() == "auth_backoff":
+    while submitter.why_not() == reason:
         clock.seconds += 1
     return clock.seconds - began
 
@@ -732,6 +754,73 @@ async def test_the_pause_after_a_refused_log_in_doubles_up_to_an_hour_and_ends_w
         await submit(submitter)
         assert 60 <= pause(submitter, clock) <= 121
     assert fake.verbs.count(b"AUTH") == 10
+
+
+@pytest.mark.parametrize(
+    ("answer", "most"),
+    [
+        ("535 5.7.8 wrong", 60),
+        ("454 4.7.0 Too many login attempts, please try again later.", 60),  # Gmail
+        ("454 4.7.0 Temporary authentication failure", 640),
+    ],
+)
+async def test_a_refused_log_in_is_tried_a_bounded_number_of_times_in_a_day(answer: str, most: int) -> None:
+    """A probe a minute, and every log-in refused: an hour apart in the end, or five minutes where it is for now."""
+    clock = FakeClock()
+    async with submitting({"AUTH": answer}, clock=clock) as (fake, submitter):
+        for _ in range(24 * 60):
+            if submitter.why_not() is None:
+                await submit(submitter)
+            clock.seconds += 60
+        assert most / 2.5 <= fake.verbs.count(b"AUTH") <= most
+
+
+LIMITED = "450 4.7.1 Error: too much mail from 192.0.2.1"
+
+
+@pytest.mark.parametrize("step", ["GREETING", "MAIL", "RCPT", "DATA", "DOT"])
+async def test_a_rate_limit_is_given_time_to_pass_whenever_it_is_told(step: Step) -> None:
+    clock = FakeClock()
+    async with submitting({step: [LIMITED]}, clock=clock) as (_, submitter):
+        assert isinstance(await submit(submitter), Deferred)
+        assert 30 <= pause(submitter, clock, "rate_limited") <= 61
+        assert isinstance(await submit(submitter), Accepted)
+
+
+async def test_the_pause_after_a_rate_limit_doubles_up_to_a_quarter_of_an_hour_and_ends_with_an_acceptance() -> None:
+    clock = FakeClock()
+    daily = "550 5.4.5 Daily user sending limit exceeded."
+    async with submitting({"RCPT": [LIMITED, *[daily] * 6, None, LIMITED]}, clock=clock) as (fake, submitter):
+        for longest in (60, 120, 240, 480, 900, 900, 900):
+            assert isinstance(await submit(submitter), Deferred | Rejected)
+            assert longest / 2 <= pause(submitter, clock, "rate_limited") <= longest + 1
+        assert isinstance(await submit(submitter), Accepted)
+        assert submitter.why_not() is None
+        await submit(submitter)
+        assert 30 <= pause(submitter, clock, "rate_limited") <= 61
+    assert len(fake.messages) == 1
+
+
+async def test_probes_limited_at_the_same_time_count_as_one_limit() -> None:
+    clock, gate = FakeClock(), asyncio.Event()
+    async with submitting({"RCPT": (gate, LIMITED)}, clock=clock) as (fake, submitter):
+        running = [asyncio.create_task(submit(submitter)) for _ in range(6)]
+        await fake.reached("RCPT", 6)
+        gate.set()
+        await asyncio.gather(*running)
+        assert pause(submitter, clock, "rate_limited") <= 61
+
+
+async def test_greylisting_costs_no_pause_and_ends_by_itself() -> None:
+    async with submitting({"RCPT": ["450 4.2.0 <bob@bed.test>: Recipient address rejected: Greylisted"]}) as (
+        _,
+        submitter,
+    ):
+        event = await submit(submitter)
+        assert isinstance(event, Deferred)
+        assert trouble(event) == ("envelope", "greylisted")
+        assert submitter.why_not() is None
+        assert isinstance(await submit(submitter), Accepted)
 
 
 async def test_log_ins_refused_at_the_same_time_count_as_one_refusal() -> None:

@@ -109,6 +109,9 @@ class Sink:
     def removed(self, account: str, mails: int) -> None:
         """Probes' mails that were on record have been removed (or left as read, where removing is not safe)."""
 
+    def removal_refused(self, account: str, reason: str) -> None:
+        """The server refused to remove probes' mails; `reason` is a label. A note says it in its own words."""
+
     def note(self, account: str, text: str) -> None:
         """Something a person should know."""
 

@@ -36,7 +36,7 @@ from probe.core.events import (
     Unconfirmed,
     elapsed,
 )
-from probe.core.reply import one_line, parse_reply, queue_id
+from probe.core.reply import one_line, parse_reply, queue_id, refusal
 from probe.core.schedule import backoff
 from probe.core.settings import Account, Secret, Server
 from probe.mail import net, oauth
@@ -127,22 +127,33 @@ class Submitter:
         self._running = 0
         self._delays = self._log_in_delays()
         self._not_before: Instant | None = None
+        self._slower = self._rate_delays()
+        self._limited_until: Instant | None = None
         self.certificate_not_after: float | None = None  # Unix time, of the last TLS session
 
     def why_not(self) -> str | None:
         """Why a probe must not be started now (a label), or None. A refused log-in is repeated after growing delays of
-        up to an hour, so that the account is not locked."""
+        up to an hour, so that the account is not locked; a rate limit is given time to pass, up to 15 minutes."""
         if self._in_backoff():
             return "auth_backoff"
+        if self._is_limited():
+            return "rate_limited"
         return "too_many_running" if self._running >= _RUNNING else None
 
     def _log_in_delays(self) -> dict[bool, Iterator[float]]:
         """Pauses after a failed log-in, by whether it was refused for good (5xx: repeated quickly it would lock the
-        account) or for now (4xx: the server's own trouble, or too many log-ins)."""
+        account) or for now (4xx: the server's own trouble)."""
         return {True: backoff(self._rng, 120.0, 3600.0), False: backoff(self._rng, 5.0, 300.0)}
 
     def _in_backoff(self) -> bool:
         return self._not_before is not None and elapsed(self._clock(), self._not_before) > 0
+
+    def _rate_delays(self) -> Iterator[float]:
+        """Pauses after a rate limit: the first within the usual period, so that one limit costs a probe or none."""
+        return backoff(self._rng, 60.0, 900.0)
+
+    def _is_limited(self) -> bool:
+        return self._limited_until is not None and elapsed(self._clock(), self._limited_until) > 0
 
     async def submit(
         self,
@@ -322,6 +333,8 @@ class Submitter:
             raise
         session.mails += 1
         self._keep(session)
+        if self._limited_until:
+            self._slower, self._limited_until = self._rate_delays(), None
         said = parse_reply(reply.code, reply.message)
         return Accepted(sending.probe, accepted_at, said, queue_id(said.text), tuple(line.spent))
 
@@ -371,11 +384,14 @@ class Submitter:
             reply = parse_reply(error.code, self._redacted(error.message))
             if stage == "auth":
                 if not self._in_backoff():
-                    self._not_before = at.shifted(next(self._delays[reply.code >= 500]))
+                    for_long = reply.code >= 500 or refusal(stage, reply) == "rate_limited"  # too many log-ins already
+                    self._not_before = at.shifted(next(self._delays[for_long]))
                 reason = "auth_refused" if error.code >= 500 else "auth_unavailable"
                 return Failed(probe, at, stage, reason, f"{reply.code} {reply.text}", spent)
-            refusal = Deferred if error.code < 500 else Rejected
-            return refusal(probe, at, stage, reply, spent)
+            if refusal(stage, reply) == "rate_limited" and not self._is_limited():
+                self._limited_until = at.shifted(next(self._slower))
+            kind = Deferred if error.code < 500 else Rejected
+            return kind(probe, at, stage, reply, spent)
         if isinstance(error, NoToken) and not self._in_backoff():
             self._not_before = at.shifted(next(self._delays[error.for_good]))
         reason, detail = _reason(error)
