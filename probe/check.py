@@ -43,7 +43,7 @@ _MENDS = {
     "refused": "nothing listens there; check host and port",
     "timeout": "no answer; check host, port and firewalls (many networks block port 25)",
     "starttls_not_offered": 'the server offers no STARTTLS here; try port 465 or 993 with tls = "implicit"',
-    "not_offered": 'the server offers no STARTTLS here; try port 465 or 993 with tls = "implicit"',
+    "starttls_refused": 'the server refuses to start TLS here; try port 465 or 993 with tls = "implicit"',
     "handshake_failure": 'no TLS spoken there; if the port is 587 or 143, say tls = "starttls"',
 }
 

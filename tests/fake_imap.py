@@ -329,6 +329,11 @@ class FakeImap:
             session.send(b" ".join([b"* SEARCH", *(b"%d" % uid for uid in session.view[int(args) - 1 : int(args)])]))
             self._done(tag, session)
             return
+        if args.startswith(b"UID "):
+            found = [b"%d" % mail.uid for _, mail in self._chosen(args.removeprefix(b"UID "), session)]
+            session.send(b" ".join([b"* SEARCH", *found]))
+            self._done(tag, session)
+            return
         day = datetime.strptime(args.decode().removeprefix("SINCE "), "%d-%b-%Y").replace(tzinfo=UTC).timestamp()
         mails = session.folder.mails.values() if session.folder else ()
         found = [b"%d" % mail.uid for mail in mails if mail.stored >= day and mail.uid in session.view]
@@ -360,10 +365,13 @@ class FakeImap:
                 words.append(b"RFC822.SIZE %d" % len(mail.raw))
             if b"FLAGS" in items:
                 words.append(b"FLAGS (%s)" % b" ".join(sorted(mail.flags)))
-            if found := re.search(rb"BODY(?:\.PEEK)?(\[[^\]]*\])", items):
+            if found := re.search(rb"BODY(?:\.PEEK)?(\[[^\]]*\])(?:<0\.(\d+)>)?", items):
                 head, gap, _ = mail.raw.partition(b"\r\n\r\n")
                 content = mail.raw if found[1] == b"[]" else head + gap
-                words.append(b"BODY%s {%d}\r\n%s" % (found[1], len(content), content))
+                part = found[1]
+                if found[2]:
+                    content, part = content[: int(found[2])], part + b"<0>"
+                words.append(b"BODY%s {%d}\r\n%s" % (part, len(content), content))
             session.send(b"* %d FETCH (%s)" % (index, b" ".join(words)))
         self._done(tag, session)
 

@@ -67,6 +67,7 @@ class Told(Sink):
     asks: int = 0
     reasons: list[str] = field(default_factory=list)
     removals: list[int] = field(default_factory=list)
+    removals_refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def mailbox_up(self, account: str) -> None:
@@ -83,6 +84,9 @@ class Told(Sink):
 
     def removed(self, account: str, mails: int) -> None:
         self.removals.append(mails)
+
+    def removal_refused(self, account: str, reason: str) -> None:
+        self.removals_refused.append(reason)
 
     def note(self, account: str, text: str) -> None:
         self.notes.append(text)
@@ -1003,6 +1007,7 @@ async def test_a_removal_that_was_refused_is_tried_again_in_the_same_session() -
         fake.append(ours(1))
         await until(lambda: scene.count(b"STORE"))
         await scene.listening()
+        assert scene.told.removals_refused == ["over_quota"]
         fake.handler = None
         scene.clock.skipped = 3600.0
         fake.append(ours(2))
@@ -1063,7 +1068,10 @@ async def test_a_wanted_folder_that_is_missing_is_noted_and_inbox_never_is() -> 
 
 # ---------------------------------------------------------------- loss
 
-PHASES = [b"LOGIN", b"LIST", b"SELECT", b"UID FETCH", b"IDLE", b"NOOP", b"UID STORE", b"UID EXPUNGE"]
+PHASES = [
+    *(b"CAPABILITY", b"LOGIN", b"LIST", b"SELECT", b"UID FETCH", b"IDLE", b"DONE", b"NOOP", b"UID STORE"),
+    b"UID EXPUNGE",
+]
 FAULTS: dict[str, Callable[[FakeImap], object]] = {
     "eof": lambda fake: fake.close(),
     "reset": lambda fake: fake.reset(),
@@ -1080,7 +1088,7 @@ async def test_a_connection_lost_in_any_phase_is_mended_and_nothing_is_lost(phas
     async with FakeImap(handler) as fake:
         fakes.append(fake)
         fake.append_all([FOREIGN, ours(1), FOREIGN])
-        timeout = 0.15 if fault == "timeout" else LIMIT
+        timeout = 0.3 if fault == "timeout" else LIMIT
         plan = Asking(0.02, 60)
         async with watching(fake, cursors=[cursor(0)], wait=False, timeout=timeout, asking=plan) as scene:
             await until(lambda: scene.left() == [1, 3])
@@ -1089,7 +1097,8 @@ async def test_a_connection_lost_in_any_phase_is_mended_and_nothing_is_lost(phas
             await until(lambda: scene.watcher.up)
             await scene.listening()
             scene.watcher.expect(probe_id(2), "r", now())
-            await until(lambda: scene.count(b" NOOP"))
+            # What is expected in a session that dies is forgotten.
+            await until(lambda: scene.told.downs and scene.watcher.up if phase == b"DONE" else scene.count(b" NOOP"))
             fake.append(ours(2))
             await until(lambda: scene.left() == [1, 3])
             fake.append(ours(3), "Junk")
@@ -1140,6 +1149,87 @@ async def test_a_refused_login_is_not_repeated_for_minutes() -> None:
         assert all(retry * FASTER >= 60 for _, retry in scene.told.downs)
         assert scene.told.downs[2][1] > scene.told.downs[0][1]
         assert scene.count(b"LOGIN") <= len(scene.told.downs) + 1
+
+
+async def test_a_wrong_password_is_tried_at_most_sixty_times_in_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    def backoff(rng: random.Random, first: float, longest: float) -> Iterator[float]:
+        return (delay / 1e9 for delay in schedule.backoff(rng, first, longest))
+
+    monkeypatch.setattr(module, "backoff", backoff)
+    async with FakeImap(users={"me": "another"}) as fake, watching(fake, wait=False) as scene:
+        await until(lambda: len(scene.told.downs) >= 70)
+        pauses = [retry * 1e9 for _, retry in scene.told.downs]
+        attempts = sum(start < 86400 for start in itertools.accumulate(pauses, initial=0.0))
+        assert 24 <= attempts <= 60
+        assert max(pauses) <= 3600
+
+
+async def test_a_log_in_that_the_server_cannot_do_now_is_told_apart_from_a_refused_one() -> None:
+    async with FakeImap(refusing(b"LOGIN", b"NO [UNAVAILABLE] later")) as fake, watching(fake, wait=False) as scene:
+        await until(lambda: scene.told.downs)
+        assert scene.told.downs[0][0] == "auth_unavailable"
+        assert scene.told.downs[0][1] * FASTER <= 2.0
+        fake.handler = None
+        await scene.up()
+
+
+async def test_an_inbox_that_is_missing_is_named_and_watched_again_when_it_is_there() -> None:
+    async with FakeImap() as fake, watching(fake) as scene:
+        old = fake.folders.pop("INBOX")
+        fake.inbox("Junk").writer.close()
+        await until(lambda: len(scene.told.downs) >= 3)
+        assert [reason for reason, _ in scene.told.downs[1:]] == ["no_inbox"] * (len(scene.told.downs) - 1)
+        assert not scene.watcher.up
+        fake.folders["INBOX"] = Folder(uidvalidity=2)
+        fake.append(ours(1))
+        await scene.up(2)
+        await until(lambda: scene.left() == [])
+        assert scene.book.places(1) == {Place("own", "INBOX", 2, 1)}
+        assert not old.mails
+
+
+@pytest.mark.parametrize("answer", [b"NO no", b"BAD what?", b"NO [SERVERBUG] oops", b"NO [NOPERM] not you"])
+@pytest.mark.parametrize("command", [b"CAPABILITY", b"LOGIN", b"LIST", b"SELECT INBOX", b"SELECT Junk", b"UID FETCH"])
+async def test_a_command_that_is_refused_is_named_and_tried_again(command: bytes, answer: bytes) -> None:
+    quoted = re.sub(rb"^SELECT (.*)", rb'SELECT "\1"', command).upper()
+    async with FakeImap(refusing(quoted, answer)) as fake:
+        fake.append(ours(1))
+        async with watching(fake, cursors=[cursor(0)], wait=False) as scene:
+            await until(lambda: len(scene.told.downs) >= 2)
+            fake.handler = None
+            await until(lambda: scene.left() == [])
+        usual = {b"LOGIN": "auth_refused", b"SELECT INBOX": "no_inbox", b"SELECT Junk": "no_folder"}
+        reason = usual.get(command, "command_refused")
+        if b"[" in answer:
+            words = ("auth_unavailable", "auth_refused") if command == b"LOGIN" else ("unavailable", "no_permission")
+            reason = words[b"NOPERM" in answer]
+        assert {reason for reason, _ in scene.told.downs} == {reason}
+
+
+@pytest.mark.parametrize("answer", [b"NO no", b"BAD what?"])
+@pytest.mark.parametrize("command", [b"IDLE", b"DONE"])
+async def test_a_server_that_offers_idle_and_refuses_it_is_looked_at_instead(
+    command: bytes, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "_POLL", 0.01)
+
+    async def handler(tag: bytes, name: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+        if name == command:
+            writer.write((tag or fake.inbox().idle_tag) + b" " + answer + b"\r\n")
+            fake.inbox().idle_tag = b""
+        return name == command
+
+    async with FakeImap(handler) as fake:
+        del fake.folders["Junk"]
+        async with watching(fake, wait=False, asking=Asking(0.02, 60)) as scene:
+            await scene.up()
+            scene.watcher.expect(probe_id(1), "r", now())
+            await until(lambda: scene.count(b"NOOP"))
+            fake.append(ours(1))
+            await until(lambda: scene.left() == [])
+            await until(lambda: scene.told.notes)
+            assert scene.told.downs == []
+            assert "looks at INBOX every" in scene.told.notes[0]
 
 
 async def test_a_login_refused_after_other_failures_is_not_repeated_for_minutes_either() -> None:
@@ -1214,7 +1304,7 @@ async def test_a_bug_of_ours_ends_run_and_the_mailbox_does_not_stay_up() -> None
 
 
 async def test_five_thousand_mails_at_once_are_all_reported_and_hold_up_nobody() -> None:
-    mails = [ours(number) for number in range(5000)] + [FOREIGN] * 2000
+    mails = [b"X-Number: %d\r\n" % number + ours(number) for number in range(5000)] + [FOREIGN] * 2000
     random.Random(7).shuffle(mails)
     worst = 0.0
 
@@ -1231,8 +1321,10 @@ async def test_five_thousand_mails_at_once_are_all_reported_and_hold_up_nobody()
         await until(lambda: len(scene.book.arrivals) == 5000, 20)
         heart.cancel()
         assert len({arrived.place.uid for arrived in scene.book.arrivals}) == 5000
-        assert sorted(scene.book.probes) == list(range(5000))
-        assert worst < 0.25
+        in_order = [int(found[1]) for raw in mails if (found := re.search(rb"^X-Number: (\d+)", raw, re.M))]
+        assert scene.book.probes == in_order, "each once, in the mailbox's order"
+        assert worst < 0.1  # measured: 0.02; by one FETCH for all, 0.12
+        assert max(mails_asked_for(fake)) <= 500
         for arrived in scene.book.arrivals:
             scene.book.settle(arrived.place)
         await until(lambda: len(scene.left()) == 2000, 20)
@@ -1240,6 +1332,80 @@ async def test_five_thousand_mails_at_once_are_all_reported_and_hold_up_nobody()
         assert scene.told.downs == []
         assert all(mail.raw == FOREIGN and not mail.flags for mail in fake.folders["INBOX"].mails.values())
         assert all(len(line) < 1000 for line in fake.lines)
+
+
+def mails_asked_for(fake: FakeImap) -> Iterator[int]:
+    """How many each FETCH can bring at most, "n:*" left out."""
+    for line in fake.lines:
+        if found := re.search(rb"UID FETCH ([\d:,]+) ", line):
+            ends = [[int(end) for end in part.split(b":")] for part in found[1].split(b",")]
+            yield sum(part[-1] - part[0] + 1 for part in ends)
+
+
+async def test_probes_are_found_among_ten_thousand_foreign_mails_at_the_first_look() -> None:
+    mails = [FOREIGN] * 10_000
+    for number in range(20):
+        mails[number * 499 + 7] = ours(number)
+    async with FakeImap() as fake:
+        fake.append_all(mails)
+        async with watching(fake, backlog_since=now().wall - 3600) as scene:
+            await until(lambda: len(scene.left()) == 9980)
+        assert scene.book.probes == list(range(20))
+        assert scene.told.downs == []
+        assert 20 <= scene.count(b"UID FETCH") <= 25, "in bounded pieces, and few"
+        assert max(mails_asked_for(fake)) <= 500
+        assert not scene.count(b"BODY.PEEK[]"), "nobody's letters are read"
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first look", "while watching"])
+async def test_mails_with_megabytes_of_header_cost_a_bounded_piece_each(first: bool) -> None:
+    """Whoever writes to the mailbox decides how long they are; read whole, a few hundred would fill the memory, be
+    given up as too long an answer, and be met again after every reconnect."""
+    huge = b"X-Long: %s\r\n" % (b"x" * 900) * 1200 + FOREIGN
+    async with FakeImap() as fake:
+        asked: list[bytes] = []
+
+        async def handler(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+            asked.extend(re.findall(rb"BODY\S+", args))
+            return False
+
+        fake.handler = handler
+        fake.append_all([huge, ours(1), huge]) if first else None
+        async with watching(fake, backlog_since=now().wall - 3600) as scene:
+            fake.append_all([huge, ours(2), huge])
+            await until(lambda: 2 in scene.book.probes)
+            await until(lambda: not set(scene.left()) & {place.uid for n in (1, 2) for place in scene.book.places(n)})
+        assert scene.told.downs == []
+        assert scene.book.probes == ([1, 2] if first else [2])
+        assert all(re.search(rb"<0\.65536>", item) for item in asked)
+
+
+async def test_a_server_that_sends_megabytes_unasked_is_survived() -> None:
+    literal = b"* 1 FETCH (UID 1 BODY[] {5000000}\r\n" + b"\xff" * 5_000_000 + b")\r\n"
+    async with FakeImap() as fake, watching(fake) as scene:
+        fake.push(literal)
+        fake.append(ours(1))
+        await until(lambda: scene.left() == [])
+        assert scene.told.downs == []
+        fake.inbox().writer.write(b"* 1 FETCH (UID 1 BODY[] {99999999999}\r\n")
+        await until(lambda: scene.told.downs)
+        assert scene.told.downs[0][0] == "protocol_error"
+        await scene.up(2)
+        fake.append(ours(2))
+        await until(lambda: scene.left() == [])
+
+
+async def test_bytes_that_are_no_text_anywhere_do_no_harm() -> None:
+    noise = bytes(range(128, 256))
+    dirty = b"From: %s <aunt@example.net>\r\nSubject: %s\r\n%s\r\n\r\n%s\r\n" % (noise, noise, noise, noise)
+    async with FakeImap(greeting=b"* OK %s\r\n" % noise) as fake:
+        fake.folders["Junk"].attributes += b" \\%s" % noise
+        async with watching(fake) as scene:
+            fake.push(b"* OK %s\r\n* %s\r\n* 1 FETCH (FLAGS (%s))\r\n" % (noise, noise, noise))
+            fake.append_all([dirty, ours(1), dirty])
+            await until(lambda: len(scene.left()) == 2)
+            assert scene.told.downs == []
+            assert scene.told.reasons == []
 
 
 # ---------------------------------------------------------------- the end

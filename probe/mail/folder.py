@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, Protocol
@@ -20,9 +20,10 @@ from probe.core.events import Arrived, Bounced, Cursor, Detection, Instant, Noti
 from probe.core.message import Recognised, Refused
 from probe.core.outcome import Sink
 from probe.core.settings import Account
-from probe.mail.folders import Watched
+from probe.mail.folders import INBOX, Watched
 from probe.mail.imap import Connection, Fetched
 from probe.mail.imap import Refused as CommandRefused
+from probe.mail.imap_syntax import uid_sets
 
 _RELISTEN = 480.0  # seconds; Gmail drops an IDLE after about 9 minutes, Exchange Online falls silent
 _POLL = 30.0  # between looks where a server has no IDLE
@@ -31,8 +32,25 @@ _REMOVE_AGAIN = 900.0  # seconds after a refusal
 _SURE_FOR = 60.0  # seconds; then what lies under a UID is read again before it is removed
 _SLUGGISH = 2.0  # seconds; an answer that took longer says little about when a mail came
 _CURSOR_EVERY = 10.0  # seconds between notes of how far a folder was read, when nothing else is written
-_CHUNK = 500  # mails per FETCH while catching up
+# What bounds the memory, and the loop's longest turn, however much comes at once and whatever it is:
+_CHUNK = 500  # mails per FETCH
+_HEADER = "BODY.PEEK[HEADER]<0.65536>"  # our own field stands far above that, even below everybody's Received and ARC
 _BODY_LIMIT = 131072  # octets read of a mail whose header lost our token, or of a bounce
+
+
+class NotThere(CommandRefused):
+    """A folder cannot be opened. `reason` is a label."""
+
+    def __init__(self, name: str, error: CommandRefused) -> None:
+        super().__init__(f"{error.command} {name}", error.code, error.text)
+        self._name = name
+
+    @property
+    def reason(self) -> str:
+        if self.code not in ("", "NONEXISTENT", "TRYCREATE"):
+            return super().reason
+        return "no_inbox" if self._name == INBOX.name else "no_folder"
+
 
 Recognise = Callable[[bytes], Recognised | Notice | Refused | None]
 
@@ -112,7 +130,10 @@ class FolderWatch:
                 return await self.run(own)
         self.connection = connection
         asked = self.mailbox.clock()
-        selected = await connection.select(self.watched.raw)
+        try:
+            selected = await connection.select(self.watched.raw)
+        except CommandRefused as error:
+            raise NotThere(self.watched.name, error) from None
         # A new arrival's count comes with SELECT; later ones ring.
         announced = connection.last_contact
         self.uidvalidity = selected.uidvalidity
@@ -146,8 +167,7 @@ class FolderWatch:
         if since is not None and exists:
             day = datetime.fromtimestamp(since - 86400, UTC).date()  # SINCE ignores time zones
             uids = [uid for uid in await connection.search_since(day) if uid > self.last]
-            for chunk in _batched(uids, _CHUNK):
-                await self._read(connection, ",".join(map(str, chunk)), "catch-up", announced)
+            await self._read_all(connection, uids, "catch-up", announced)
         if uidnext is not None:
             self.last = max(self.last, uidnext - 1)
         elif exists:  # not "*": that may be a mail that came just now
@@ -160,19 +180,22 @@ class FolderWatch:
         self.wake.clear()
         await self._remove(connection)
         ended = "told" if connection.rung or self.wanted else await self._wait(connection)
-        ring, asked = connection.take_ring(), None
+        asked = None
         detection: Detection = "idle" if ended == "pushed" else "poll"
+        grown, ring = connection.grown, connection.take_ring()
         if ring is None and (ended == "time" or self.wanted or self.asker.until_next(self.mailbox.clock()) == 0.0):
             self.wanted = False
             asked = self.mailbox.clock()
             self.asker.asked(asked)
             self.mailbox.sink.asked(self.mailbox.account.name)
             await connection.noop()
-            ring = connection.take_ring()
+            grown, ring = connection.grown, connection.take_ring()
             if ring and elapsed(asked, ring) > _SLUGGISH:
                 detection = "catch-up"
-        if ring:
+        if ring and grown <= _CHUNK:
             await self._read(connection, f"{self.last + 1}:*", detection, ring)
+        elif ring:
+            await self._read_all(connection, await connection.search_after(self.last), detection, ring)
         if asked:
             self.looked = asked
         self._note(self.mailbox.clock())
@@ -194,7 +217,14 @@ class FolderWatch:
             return self._ended(connection.rung is not None, connection)
         seconds = _RELISTEN if delay is None else min(delay, _RELISTEN)
         self.idle_since = began = self.mailbox.clock()
-        pushed = await connection.idle(seconds, self.wake)
+        try:
+            pushed = await connection.idle(seconds, self.wake)
+        except CommandRefused as error:  # offered, and yet refused: asking now and then is as good a way to see
+            self.idle_works = False
+            self.mailbox.sink.note(
+                self.mailbox.account.name, f"looks at {self.watched.name} every {_POLL:.0f} s: {error}"
+            )
+            return self._ended(False, connection)
         spent = elapsed(began, self.mailbox.clock())
         if not (pushed or self.wake.is_set()) and spent < min(1.0, seconds / 2):
             self.idle_works = False  # the server ends it by itself: waiting so would be asking without end
@@ -207,8 +237,15 @@ class FolderWatch:
 
     # -- reading and removing ------------------------------------------------------------------------------------
 
+    async def _read_all(
+        self, connection: Connection, uids: list[int], detection: Detection, announced: Instant
+    ) -> None:
+        for start in range(0, len(uids), _CHUNK):
+            for line in uid_sets(uids[start : start + _CHUNK]):
+                await self._read(connection, line, detection, announced)
+
     async def _read(self, connection: Connection, uids: str, detection: Detection, announced: Instant) -> None:
-        mails = await connection.fetch(uids, "BODY.PEEK[HEADER]")
+        mails = await connection.fetch(uids, _HEADER)
         not_before = self.looked
         for number, mail in enumerate(sorted(mails, key=lambda mail: mail.uid), 1):
             if number % 50 == 0:
@@ -285,6 +322,7 @@ class FolderWatch:
                 await connection.expunge(uids)
         except CommandRefused as error:  # read-only, or over quota; the measurement goes on
             self.refused = self.mailbox.clock()
+            self.mailbox.sink.removal_refused(self.mailbox.account.name, error.reason)
             text = f"cannot remove test mails from {self.watched.name}: {error}"
             self.mailbox.sink.note(self.mailbox.account.name, text)
             return
@@ -303,8 +341,8 @@ class FolderWatch:
         stale = [uid for uid in self.removable if elapsed(known[uid].read, now) > _SURE_FOR]
         doubtful = {*stale, *(uid for uid in self.removable if known[uid].expunged != connection.expunged)}
         there = {}
-        for chunk in _batched(sorted(doubtful), _CHUNK):
-            mails = await connection.fetch(",".join(map(str, chunk)), "BODY.PEEK[HEADER]")
+        for line in uid_sets(sorted(doubtful)):
+            mails = await connection.fetch(line, _HEADER)
             there.update({mail.uid: await self._recognise(connection, mail) for mail in mails if mail.uid in doubtful})
         self._vanished(doubtful - there.keys())
         for uid in doubtful:
@@ -339,11 +377,6 @@ class FolderWatch:
         if self.noted is None or elapsed(self.noted, now) >= _CURSOR_EVERY:
             self.noted = now
             self.mailbox.recorder.read_up_to(cursor)
-
-
-def _batched(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Runs of at most `size` items; Python 3.12's itertools has it."""
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _news(notice: Notice, at: Instant, place: Place) -> Bounced | Notified:

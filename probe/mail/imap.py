@@ -102,11 +102,11 @@ class Connection:
         await self._refresh()
         if server.tls == "starttls":
             if not self.has("STARTTLS"):
-                raise net.Unreachable("tls", "not_offered", f"{server.host}: no STARTTLS")
+                raise net.Unreachable("tls", "starttls_not_offered", f"{server.host}: no STARTTLS")
             try:
                 await wire.run(b"STARTTLS", "STARTTLS")
             except Refused as error:
-                raise net.Unreachable("tls", "refused", f"{server.host}: {error}") from None
+                raise net.Unreachable("tls", "starttls_refused", f"{server.host}: {error}") from None
             assert wire.transport is not None
             assert context is not None
             transport = await wire.loop.start_tls(wire.transport, wire, context, server_hostname=server.host)
@@ -147,9 +147,14 @@ class Connection:
     def rung(self) -> Instant | None:
         return self._wire.rung
 
+    @property
+    def grown(self) -> int:
+        """How many mails the server has told of since the last ring was taken."""
+        return self._wire.grown
+
     def take_ring(self) -> Instant | None:
         """The ring, if there is one; from now on the next growth rings anew."""
-        rung, self._wire.rung = self._wire.rung, None
+        rung, self._wire.rung, self._wire.grown = self._wire.rung, None, 0
         return rung
 
     async def login(self, username: str, secret: Secret) -> None:
@@ -243,6 +248,11 @@ class Connection:
         line = f"UID SEARCH SINCE {syntax.search_day(day)}"
         lines, _ = await self._wire.run(line.encode(), "UID SEARCH", b"SEARCH")
         return sorted({uid for parts in lines for uid in syntax.parse_search(parts)})
+
+    async def search_after(self, uid: int) -> list[int]:
+        """UIDs above this one, sorted."""
+        lines, _ = await self._wire.run(f"UID SEARCH UID {uid + 1}:*".encode(), "UID SEARCH", b"SEARCH")
+        return sorted({found for parts in lines for found in syntax.parse_search(parts) if found > uid})
 
     async def uid_of(self, sequence: int) -> int | None:
         """The UID of the mail with this sequence number."""

@@ -31,6 +31,9 @@ from probe.mail.imap_syntax import Malformed, Parts
 LostReason = Literal["eof", "reset", "bye", "timeout", "protocol_error", "closed", "keepalive", "cancelled"]
 
 _PATIENCE = 10  # a command that makes progress may take this many times `timeout`
+# RFC 5530 §3, by response code; the others are told by the log
+FOR_NOW = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"})  # the server's own trouble, which passes
+_REASONS = dict.fromkeys(FOR_NOW, "unavailable") | {"OVERQUOTA": "over_quota", "NOPERM": "no_permission"}
 _MAX_ANSWER = 4 * syntax.MAX_RESPONSE  # all that one command's answer may hold in memory
 
 
@@ -54,9 +57,19 @@ class Refused(ImapError):
         super().__init__(f"{command} refused: " + (f"[{code}] " if code else "") + text)
         self.command, self.code, self.text = command, code, text
 
+    @property
+    def reason(self) -> str:
+        """A word fit for a metric's label."""
+        return _REASONS.get(self.code, "command_refused")
+
 
 class AuthRefused(Refused):
     """The log-in was refused."""
+
+    @property
+    def reason(self) -> str:
+        """Of the password, or by a server in trouble of its own."""
+        return "auth_unavailable" if self.code in FOR_NOW else "auth_refused"
 
 
 class _NoSecrets(logging.Filter):
@@ -130,6 +143,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         self.exists: int | None = None  # mails in the selected folder
         self.expunged = 0  # mails that went from the selected folder, by us or by others
         self.rung: Instant | None = None
+        self.grown = 0  # mails that were told of since the ring was last taken, or more
         self._naps: set[asyncio.Timeout] = set()
         # One lazy timer for the connection instead of one for each command
         self._timer: asyncio.TimerHandle | None = None
@@ -183,7 +197,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         command = Command(name, self.new_tag(), self.loop, wanted, replies)
         self.pending_sync_command = command
         if name == "SELECT":
-            self.selecting, self.facts, self.exists, self.rung = True, {}, None, None
+            self.selecting, self.facts, self.exists, self.rung, self.grown = True, {}, None, None, 0
         self._limit()
         self._write(b"%s %s\r\n" % (command.tag.encode(), line))
         return command
@@ -327,6 +341,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
             if self.selecting:
                 self.facts["EXISTS"] = count
             elif self.exists is not None:
+                self.grown += max(0, count - self.exists)
                 self.exists = count
                 if grown:
                     self._ring(at)

@@ -20,13 +20,12 @@ from probe.core.schedule import backoff
 from probe.core.settings import Account
 from probe.mail.folder import FolderWatch, Recognise, Recorder
 from probe.mail.folders import INBOX, choose
-from probe.mail.imap import AuthRefused, Connection, ImapError, Lost, Refused
+from probe.mail.imap import Connection, Lost, Refused
 from probe.mail.net import Unreachable
 from probe.mail.oauth import NoToken, Tokens
 
 _RETRY = 2.0, 300.0  # seconds before the first and at most before later attempts after a connection failed
 _RETRY_LOGIN = 120.0, 3600.0  # the same after a refused log-in: repeated quickly, it would lock the account
-_FOR_NOW = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"}  # RFC 5530: the server's own trouble, not the password's
 _WELL = 30.0  # seconds of watching after which a loss is a new trouble and not the old one
 _REMEMBERED = 1000  # arrivals that are remembered, lest a probe be asked for that was here before its 250
 
@@ -78,12 +77,13 @@ class Watcher:
         while True:
             try:
                 await self._session()
-            except (ImapError, Unreachable, NoToken) as error:
+            except (Lost, Refused, Unreachable, NoToken) as error:
                 was_well = self.up_since is not None and elapsed(self.up_since, self.clock()) > _WELL
                 if was_well:
                     delays = self._delays()
-                delay = next(delays[_for_good(error)])
-                self.sink.mailbox_down(self.account.name, _label(error), str(error), delay)
+                for_good = error.for_good if isinstance(error, NoToken) else error.reason == "auth_refused"
+                delay = next(delays[for_good])
+                self.sink.mailbox_down(self.account.name, error.reason, str(error), delay)
             finally:
                 self.up_since = None
                 self.attempted.set()
@@ -165,7 +165,7 @@ class Watcher:
                 await connection.login(self.account.username, self.account.password)
         except BaseException as error:
             connection.abort()
-            if self.tokens and token and _for_good(error):
+            if self.tokens and token and isinstance(error, Refused) and error.reason == "auth_refused":
                 self.tokens.refused(token)
             raise
         if connection.certificate_not_after:
@@ -207,18 +207,3 @@ async def _all_or_none(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
         await asyncio.shield(ended)
     for task in done:
         task.result()
-
-
-def _for_good(error: BaseException) -> bool:
-    """Whether a log-in failed in a way that trying again soon cannot mend."""
-    if isinstance(error, NoToken):
-        return error.for_good
-    return isinstance(error, AuthRefused) and error.code not in _FOR_NOW
-
-
-def _label(error: BaseException) -> str:
-    if isinstance(error, AuthRefused):
-        return "auth_refused"
-    if isinstance(error, Refused):
-        return "refused"
-    return error.reason if isinstance(error, Lost | Unreachable | NoToken) else "error"
