@@ -8,13 +8,16 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from prometheus_client.core import Metric
 
 from probe import clock, config
 from probe.core.outcome import Standing
+from probe.core.reply import Reason
 from probe.core.settings import Account, Route, Server
+from probe.mail.imap import LostReason
 from probe.metrics import Metrics
 
 from .bed.mailbed import MailBed
@@ -90,6 +93,22 @@ def test_every_query_of_the_dashboard_runs_and_returns_data(
             query = expression.replace("$__rate_interval", "30s").replace("$route", ".*")
             daemon.until(lambda query=query: prometheus.query(query), f"data for {title!r}: {query}")
         daemon.stop()
+
+
+def test_every_test_that_the_document_names_exists() -> None:
+    named = set(re.findall(r"\btest_\w+", (ROOT / "docs/reliability.md").read_text()))
+    sources = "".join(file.read_text() for file in (ROOT / "tests").glob("test_*.py"))
+    assert named
+    assert named <= set(re.findall(r"^(?:async )?def (test_\w+)", sources, re.M))
+
+
+def test_every_reason_of_ours_is_explained() -> None:
+    explained = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs/monitoring.md").read_text().partition("## Reasons")[2]))
+    assert {*get_args(Reason), *get_args(LostReason)} <= explained
+    for name in ("net", "smtp", "imap", "imap_wire", "folder"):
+        source = (ROOT / f"probe/mail/{name}.py").read_text()
+        said = re.findall(r'(?:Unreachable\("\w+", |Unusable\(|return |\d: )"([a-z]+_[a-z_]+)"', source)
+        assert set(said) <= explained | {"auth_backoff", "too_many_running"}, name
 
 
 def test_every_link_between_the_documents_leads_somewhere() -> None:

@@ -99,6 +99,9 @@ async def test_every_label_set_of_a_route_is_at_zero_from_birth(world: World) ->
         assert samples["mailprobe_submissions_total"][("outcome", outcome), ("route", "r")] == 0
     for stage in ("resolve", "connect", "tls", "ehlo", "auth", "envelope", "data"):
         assert samples["mailprobe_submission_stage_seconds_count"][("route", "r"), ("stage", stage)] == 0
+    assert set(samples["mailprobe_submission_errors_total"].values()) == {0}
+    assert samples["mailprobe_probes_skipped_total"][("reason", "rate_limited"), ("route", "r")] == 0
+    assert samples["mailprobe_removals_refused_total"][("account", "own"), ("reason", "over_quota")] == 0
     for placement in ("inbox", "junk", "other"):
         assert samples["mailprobe_arrivals_total"][("placement", placement), ("route", "r")] == 0
     for deadline in ("30", "300"):
@@ -125,6 +128,7 @@ async def test_what_is_no_longer_configured_has_no_series(world: World) -> None:
     world.metrics.certificate("own", "imap", 2e9)
     world.metrics.mailbox_down("own", "timeout", "x", 1.0)
     world.metrics.skipped("r", "rate")
+    world.metrics.removal_refused("own", "over_quota")
     world.metrics.configure({}, {})
     page = await world.page()
     assert 'route="r"' not in page
@@ -350,6 +354,18 @@ async def test_a_deadline_of_many_days_is_written_in_plain_seconds(world: World)
     world.metrics.configure(make_accounts(), {"r": make_route(deadlines=(0.5, fortnight, more))})
     labels = (await world.samples())["mailprobe_deadline_probes_total"]
     assert {dict(key)["deadline"] for key in labels} >= {"0.5", "1209600", "1209601"}
+
+
+async def test_every_submission_that_fails_counts_once_with_its_stage_and_reason(world: World) -> None:
+    for event in (deferred(), rejected(), failed(), unconfirmed(), accepted()):
+        world.tell(sending(), event)
+    samples = (await world.samples())["mailprobe_submission_errors_total"]
+    assert {tuple(dict(key).values()): value for key, value in samples.items() if value} == {
+        ("greylisted", "r", "envelope"): 1,
+        ("no_such_user", "r", "data"): 1,
+        ("refused", "r", "connect"): 1,
+        ("lost", "r", "data"): 1,
+    }
 
 
 async def test_the_probers_own_health_is_counted(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise, takewhile
 
 import pytest
 from hypothesis import given
@@ -72,6 +72,15 @@ def test_every_delay_lies_in_the_upper_half_of_its_bound(first: float, factor: f
     for number, delay in enumerate(islice(backoff(random.Random(seed), first, longest), 20)):
         bound = min(first * 2**number, longest)
         assert bound / 2 <= delay <= bound
+
+
+@given(st.integers(0, 2**32))
+def test_log_ins_that_are_refused_are_at_most_sixty_a_day(seed: int) -> None:
+    """Two minutes growing to an hour, as both wires have it; providers lock accounts after ten or so in a row."""
+    attempts = accumulate(backoff(random.Random(seed), 120.0, 3600.0), initial=0.0)
+    times = list(takewhile(lambda at: at < 86400, attempts))
+    assert len(times) <= 60
+    assert sum(at < 3600 for at in times) <= 8
 
 
 def test_mailboxes_that_lost_their_server_together_do_not_come_back_together() -> None:

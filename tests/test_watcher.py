@@ -1348,8 +1348,8 @@ async def test_probes_are_found_among_ten_thousand_foreign_mails_at_the_first_lo
         mails[number * 499 + 7] = ours(number)
     async with FakeImap() as fake:
         fake.append_all(mails)
-        async with watching(fake, backlog_since=now().wall - 3600) as scene:
-            await until(lambda: len(scene.left()) == 9980)
+        async with watching(fake, backlog_since=now().wall - 3600, wait=False) as scene:
+            await until(lambda: scene.watcher.up and len(scene.left()) == 9980, 3 * LIMIT)
         assert scene.book.probes == list(range(20))
         assert scene.told.downs == []
         assert 20 <= scene.count(b"UID FETCH") <= 25, "in bounded pieces, and few"
