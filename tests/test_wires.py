@@ -130,6 +130,7 @@ async def probing(
             yield World(prober, metrics, arrivals)
     finally:
         ledger.close()
+        await asyncio.sleep(0.02)  # TLS says good-bye before its sockets are closed
 
 
 async def until(condition: Callable[[], object], seconds: float = LIMIT) -> None:
