@@ -22,7 +22,7 @@ import pytest
 from probe import clock
 from probe.core import schedule
 from probe.core.events import Arrived, Deferred, Rejected, Sending
-from probe.core.outcome import Outcome, Sink, Sinks
+from probe.core.outcome import Outcome, Sink, Sinks, Standing
 from probe.core.reply import trouble
 from probe.core.settings import Account, Asking, Route, Secret, Server, Settings
 from probe.ledger import Ledger
@@ -120,10 +120,16 @@ async def probing(
         "own": Account("own", own, own, Secret(PASSWORD), imap=imap, asking=Asking(0.02, 60)),
     }
     settings = Settings(accounts, {"r": Route("r", "gmx", "own")}, Path("/nonexistent"))
-    metrics, arrivals, ledger = Metrics("0", dict, clock.now), Arrivals(), Ledger(Path(":memory:"))
+    metrics, arrivals, ledger = Metrics("0", Standing, clock.now), Arrivals(), Ledger(Path(":memory:"))
     metrics.configure(settings.accounts, settings.routes)
     prober = Prober(
-        settings, ledger, b"k" * 32, clock.now, random.Random(1), Sinks(metrics, LogSink(), arrivals), timeout
+        settings,
+        ledger,
+        b"k" * 32,
+        clock.now,
+        random.Random(1),
+        Sinks(metrics, LogSink(), arrivals, on_bug=pytest.fail),
+        timeout,
     )
     try:
         async with asyncio.timeout(4 * LIMIT), prober:
