@@ -78,7 +78,7 @@ def compose(key: bytes, token: Token, mail: Mail) -> bytes:
         token=text,
     )
     lines = [*(f"{name}: {value}" for name, value in head.items()), "", *body.splitlines()]
-    return b"".join(line.encode("ascii", "replace") + b"\r\n" for line in lines)
+    return "\r\n".join([*lines, ""]).encode("ascii", "replace")
 
 
 def message_id(token: Token, domain: str) -> str:

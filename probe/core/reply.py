@@ -156,7 +156,9 @@ def parse_reply(code: int, text: str) -> Reply:
 def one_line(text: str) -> str:
     """Printable text on one line, at most 500 characters."""
     text = text.encode("utf-8", "replace").decode()
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:500]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())[:500]
 
 
 def queue_id(text: str) -> str:
