@@ -15,7 +15,6 @@ import heapq
 import math
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -150,9 +149,9 @@ class Recorder:
         """Record until cancelled; then what is queued is still recorded by drain()."""
         while True:
             await self._news.wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LINGER):
-                    await self._hurry.wait()
+            linger = asyncio.get_running_loop().call_later(_LINGER, self._hurry.set)
+            await self._hurry.wait()
+            linger.cancel()
             # Shielded: a cancelled commit would still be written, and the sink never told.
             self._recording = asyncio.ensure_future(self._record(self._take()))
             await asyncio.shield(self._recording)
