@@ -33,6 +33,7 @@ log = logging.getLogger("mailprobe")
 
 _GRACE = 1.0  # seconds a submission may still take when we are told to stop
 _STEP = 30.0  # longest single sleep: a suspended machine wakes up to its schedule by the boot clock
+_LEAST = 0.001  # shortest: uvloop rounds to ms, comes up to 0.5 ms early, and would be asked again and again
 _TICK = 0.5  # seconds between looks at the clocks
 _DAY = 86400.0
 _HOUSEKEEPING = 60.0  # seconds between looks at the ledger's size and age
@@ -140,7 +141,7 @@ class _Schedule:
         now = self._prober.clock
         for due in due_times(now().boot, route.every, self._rng):
             while (delay := due - now().boot) > 0:  # noqa: ASYNC110 - nobody can set an event when time has passed
-                await asyncio.sleep(min(delay, _STEP))
+                await asyncio.sleep(min(max(delay, _LEAST), _STEP))
             if -delay >= route.every:
                 self._sink.skipped(route.name, "overslept")  # suspended, or the loop stood still for a period
                 continue
