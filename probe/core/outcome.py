@@ -29,8 +29,9 @@ class Outcome:
     @property
     def measured_now(self) -> bool:
         """Whether this very event completed the measurement of the delivery latency: once in a probe's life."""
-        had = self.before is not None and self.before.latency is not None
-        return self.recorded and not had and self.probe is not None and self.probe.latency is not None
+        if self.probe is None or self.probe.latency is None or not self.recorded:
+            return False
+        return self.before is None or self.before.latency is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +118,14 @@ class Sink:
 
 
 class Sinks(Sink):
-    """Several sinks as one, told in order. What one raises is told to `on_bug`, and keeps no other from hearing."""
+    """Several sinks as one, told in order, but for those that do not care. What one raises is told to `on_bug`, and
+    keeps no other from hearing."""
 
     def __init__(self, *sinks: Sink, on_bug: Callable[[str], None]) -> None:
-        for name in (name for name in vars(Sink) if not name.startswith("_")):
-            setattr(self, name, _Fan(name, [getattr(sink, name) for sink in sinks], on_bug))
+        for name, ignored in [(name, nothing) for name, nothing in vars(Sink).items() if not name.startswith("_")]:
+            calls = [getattr(sink, name) for sink in sinks]
+            cared = [call for call in calls if getattr(call, "__func__", None) is not ignored]
+            setattr(self, name, _Fan(name, cared, on_bug))
 
 
 class _Fan:
