@@ -69,7 +69,7 @@ class Ledger:
         cursors: Iterable[Cursor] = (),
     ) -> None:
         """Make these events durable in one transaction. `probes` are the probes as they are after the events."""
-        rows = [(e.probe, type(e).__name__, e.at.wall, json.dumps(_record(e), separators=(",", ":"))) for e in events]
+        rows = [(e.probe, type(e).__name__, e.at.wall, _encode(_record(e))) for e in events]
         states = [(p.id, p.route, p.state.value, p.started.wall) for p in probes]
         marks = [(c.account, c.folder, c.uidvalidity, c.uid, json.dumps(c.looked)) for c in cursors]
         await self._call(_write, rows, states, marks)
@@ -249,14 +249,18 @@ def _size(db: sqlite3.Connection) -> int:
 # -- events as JSON ------------------------------------------------------------------------------------------------
 
 
-def _record(event: Event) -> dict[str, Any]:
-    """The event's fields as JSON types; named tuples become lists."""
-    return {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
-
-
 _KINDS: dict[str, tuple[type[Event], dict[str, Any]]] = {
     kind.__name__: (kind, get_type_hints(kind)) for kind in get_args(Event)
 }
+_FIELDS: dict[type[Event], tuple[str, ...]] = {
+    kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in get_args(Event)
+}
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make one for every event
+
+
+def _record(event: Event) -> dict[str, Any]:
+    """The event's fields as JSON types; named tuples become lists."""
+    return {name: getattr(event, name) for name in _FIELDS[type(event)]}
 
 
 def _event(kind: str, record: dict[str, Any]) -> Event:
