@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 
@@ -32,6 +33,7 @@ from probe.core.reply import trouble
 
 log = logging.getLogger("mailprobe")
 
+_BARE = re.compile(r"[!#-<>-~]+")  # ASCII but for blanks, quotes and equals signs: most values, and quickly told
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
@@ -50,6 +52,7 @@ def configure(environ: Mapping[str, str], level: int = logging.INFO) -> None:
     )
     # Not shown, and costly for every line (Python's logging how-to, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     log.setLevel(level)
 
@@ -72,6 +75,8 @@ def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     text = str(value)
+    if _BARE.fullmatch(text):
+        return text
     if not text.isprintable():
         text = "".join(c if c.isprintable() else "?" for c in text)
     return '"' + text.replace('"', "'") + '"' if not text or set(text) & set(' "=') else text
@@ -89,7 +94,8 @@ class LogSink(Sink):
         about = {"route": probe.route if probe else None, "probe": event.probe}
         match event:
             case Sending():
-                log.debug(line("sending", **about))
+                if log.isEnabledFor(logging.DEBUG):
+                    log.debug(line("sending", **about))
             case Accepted():
                 log.info(line("accepted", **about, queue_id=event.queue_id or None, code=event.reply.code))
             case Deferred() | Rejected():
@@ -115,14 +121,15 @@ class LogSink(Sink):
                 log.log(level, line(kind, **about, status=event.status or None, text=event.text, by=by, verdict=told))
             case Arrived():
                 level = logging.INFO if outcome.recorded else logging.DEBUG
+                measured = probe if outcome.measured_now else None
                 log.log(
                     level,
                     line(
                         str(outcome.verdict),
                         **about,
-                        latency=probe.latency if probe and outcome.measured_now else None,
-                        uncertainty=probe.uncertainty if probe and outcome.measured_now else None,
-                        clock="wall" if probe and outcome.measured_now and probe.clock == "wall" else None,
+                        latency=measured.latency if measured else None,
+                        uncertainty=measured.uncertainty if measured else None,
+                        clock="wall" if measured and measured.clock == "wall" else None,
                         detection=event.detection,
                         folder=event.place.folder,
                     ),
