@@ -17,7 +17,7 @@ PYTHON_CHECK = "$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench soak constraints clean
+.PHONY: help demo test lint bench soak chaos constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.* ## /make \1\t/p' Makefile | expand -t 20
@@ -41,6 +41,10 @@ bench: .venv/dev.stamp ## accuracy and cost, measured on real servers
 soak: .venv/dev.stamp ## ten minutes, 20 routes, real servers: is every probe accounted for?
 	@deploy/debian-packages.sh $(TEST_BED)
 	.venv/bin/python -m tests.soak $(ARGS)
+
+chaos: .venv/dev.stamp ## ten minutes of kill -9 while its servers freeze, restart and vanish: the same question
+	@deploy/debian-packages.sh $(TEST_BED)
+	.venv/bin/python -m tests.chaos $(ARGS)
 
 .venv/run.stamp: pyproject.toml constraints.txt
 	@$(PYTHON_CHECK)

@@ -1,0 +1,80 @@
+"""What goes wrong when, drawn from a seed.
+
+Rule: the seed decides everything that is decided here; the instants at which things really happen are the machine's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+# Seconds. Long enough to be met by a daemon that lives about one second, short enough for many.
+_FROZEN = 0.2, 1.8
+_DOWN = 0.1, 1.2
+_WIRE = 0.1, 1.5
+_LIVES = (0.05, 0.5), (0.5, 1.2), (2.0, 4.0)  # killed while it starts, in its first moments at work, later
+_WIRES = ("cut", "stalled", "refused", "limited", "dropped")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`target` suffers `kind` from `at` (seconds since the beginning) for so many seconds. `limit`: see FaultProxy."""
+
+    at: float
+    target: str  # postfix, dovecot; smtp, imap (the daemon's wires), lmtp (between the two)
+    kind: str
+    seconds: float
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """lives: of the daemon, each relative to the others. tracks: one after the other in each, all at the same time."""
+
+    seed: int
+    seconds: float
+    lives: tuple[float, ...]
+    tracks: tuple[tuple[Fault, ...], ...]
+
+    def lines(self) -> Iterator[str]:
+        """For people, and to compare with another run's."""
+        yield f"seed {self.seed}: {len(self.lives)} kills in {self.seconds:g} s"
+        for fault in sorted((fault for track in self.tracks for fault in track), key=lambda fault: fault.at):
+            bytes_ = f" after {fault.limit} bytes" if fault.limit else ""
+            yield f"  {fault.at:6.2f} s  {fault.target:8}{fault.kind} for {fault.seconds:.2f} s{bytes_}"
+
+
+def draw(seed: int, seconds: float, kills: int) -> Plan:
+    """A plan for so many seconds."""
+    rng = random.Random(seed)
+    lives = tuple(rng.uniform(*rng.choices(_LIVES, (4, 5, 1))[0]) for _ in range(kills))
+    draws = [partial(_server, rng, "postfix"), partial(_server, rng, "dovecot"), partial(_wire, rng)]
+    gaps = [(2.0, 5.0), (2.0, 5.0), (0.5, 3.0)]
+    tracks = tuple(tuple(_track(rng, seconds, gap, one)) for gap, one in zip(gaps, draws, strict=True))
+    return Plan(seed, seconds, lives, tracks)
+
+
+def _track(
+    rng: random.Random, seconds: float, gap: tuple[float, float], one: Callable[[float], Fault]
+) -> Iterator[Fault]:
+    at = rng.uniform(*gap)
+    while at < seconds:
+        fault = one(at)
+        yield fault
+        at += fault.seconds + rng.uniform(*gap)
+
+
+def _server(rng: random.Random, target: str, at: float) -> Fault:
+    if rng.random() < 0.5:
+        return Fault(at, target, "frozen", rng.uniform(*_FROZEN))
+    return Fault(at, target, "restarted", rng.uniform(*_DOWN))
+
+
+def _wire(rng: random.Random, at: float) -> Fault:
+    target = rng.choice(["smtp", "smtp", "imap", "imap", "lmtp"])
+    kind = "dropped" if target == "lmtp" else rng.choice(_WIRES)
+    # A TLS handshake is some 3000 bytes of the server's.
+    limit = rng.randrange(100, 6000) if kind == "limited" else 0
+    return Fault(at, target, kind, rng.uniform(*_WIRE), limit)

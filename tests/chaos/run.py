@@ -1,0 +1,175 @@
+"""One run: start, break things by plan, put everything right, let it settle, judge."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from probe import keyfile
+
+from ..bed.mailbed import MailBed, fresh_user
+from ..bed.netfault import FaultProxy
+from ..bed.service import wait_until
+from ..process import MAILPROBE, Daemon, account, route
+from . import verdict as verdicts
+from .faults import Faults
+from .neighbour import Neighbour, contents, mailbox
+from .plan import Plan
+from .truth import OURS
+from .verdict import Verdict
+
+_LETTERS = 24  # foreign mails that lie there before
+_START = 8.0  # seconds; it takes 0.5 where nothing else runs
+_SETTLE = 40.0  # seconds at most until everything has arrived, once everything is well
+_ROUNDS = 5  # undisturbed starts at most: a probe that is just due at the end of one is found by the next
+
+
+@dataclass
+class Lives:
+    """The daemon's lives. deaths: those that ended by themselves, with what they said."""
+
+    kills: int = 0
+    came_up: int = 0
+    lasted: list[float] = field(default_factory=list)  # seconds from exec to SIGKILL
+    longest_down: float = 0.0  # of those that were not up yet
+    deaths: list[str] = field(default_factory=list)
+
+
+def run(directory: Path, plan: Plan, say: Callable[[str], None]) -> Verdict:
+    """Below this directory, which Dovecot's user must be able to enter; everything is stopped at the end."""
+    began = time.monotonic()
+    for line in plan.lines():
+        say(line)
+    bed = MailBed(directory / "bed")
+    # smtpd cannot start while Dovecot, who knows the passwords, is away; by default master then waits a minute.
+    bed.postfix.extra = "service_throttle_time = 1s"
+    try:
+        with bed, FaultProxy(bed.ports["submissions"]) as smtp, FaultProxy(bed.ports["imaps"]) as imap:
+            faults = Faults(bed, smtp, imap)
+            return _chaos(faults, directory / "daemon", plan, say, began)
+    finally:
+        bed.wipe()
+
+
+def _chaos(faults: Faults, directory: Path, plan: Plan, say: Callable[[str], None], began: float) -> Verdict:
+    bed, rng = faults.bed, random.Random(plan.seed + 1)
+    users = [fresh_user(), fresh_user()]
+    directory.mkdir()
+    key = keyfile.load(directory / "state")
+    a, b = users
+    accounts = "".join(account(bed, u, smtp_port=faults.smtp.port, imap_port=faults.imap.port) for u in users)
+    pairs = {"there": (a, b, "100ms"), "back": (b, a, "150ms"), "self": (a, a, "250ms")}
+    often = "".join(route(name, *pair, 'deadlines = ["2s"]') for name, pair in pairs.items())
+    seldom = "".join(route(name, *pair[:2], "1d", 'deadlines = ["2s"]') for name, pair in pairs.items())
+    neighbour = Neighbour(bed, users, key, rng, list(pairs))
+    while len(neighbour.written) < _LETTERS:
+        neighbour.write()
+    wait_until(lambda: len(contents(bed, users)) == _LETTERS, 20, "the foreign mails")
+    for message_id in rng.sample(sorted(neighbour.written), _LETTERS // 2):
+        neighbour.mark(message_id)
+    before = contents(bed, users)
+    daemon = Daemon(directory, accounts + often)
+    verdict = Verdict()
+    set_up = time.monotonic() - began
+    try:
+        lives = _break(faults, daemon, neighbour, plan)
+        broken = time.monotonic() - began - set_up
+        bed.postfix.flush()
+        neighbour.finish()
+        daemon.write(accounts + seldom)
+        rounds = _settle(bed, daemon, users, verdict)
+    finally:
+        if daemon.process and daemon.process.poll() is None:
+            daemon.kill()
+    after = contents(bed, users)
+    record = verdicts.read(directory / "state" / "ledger.sqlite")
+    starts = lives.kills + rounds
+    early = sum(seconds < 0.5 for seconds in lives.lasted)
+    verdict.check(
+        f"{lives.kills} kills, {early} of them within 0.5 s of the start; {lives.came_up + rounds} of {starts} starts "
+        f"came up, the others had {lives.longest_down:.2f} s at most",
+        lives.deaths + ["a start that takes so long"] * (lives.longest_down > _START),
+    )
+    verdict.check(f"faults: {', '.join(f'{n} {what}' for what, n in sorted(faults.done.items()))}")
+    verdicts.judge(bed, record, daemon.log(), faults, verdict)
+    verdicts.foreign(before, after, bed, neighbour, verdict)
+    verdict.note(f"set-up {set_up:.1f} s, chaos {broken:.1f} s, all {time.monotonic() - began:.1f} s")
+    for line in verdict.lines:
+        say(line)
+    return verdict
+
+
+def _break(faults: Faults, daemon: Daemon, neighbour: Neighbour, plan: Plan) -> Lives:
+    """Everything that goes wrong; at the return nothing is wrong any more, and no daemon runs."""
+    began = time.monotonic()
+    with ThreadPoolExecutor(len(plan.tracks) + 1) as pool:
+        jobs = [pool.submit(faults.follow, track, began) for track in plan.tracks]
+        jobs.append(pool.submit(neighbour.live, faults.stop))
+        try:
+            lives = _kill(daemon, plan, began, faults.stop)
+        finally:
+            faults.stop.set()
+    for job in jobs:
+        job.result()
+    return lives
+
+
+def _kill(daemon: Daemon, plan: Plan, began: float, stop: threading.Event) -> Lives:
+    """Start it and kill it, again and again. The lives are stretched to fill the time."""
+    lives, ahead = Lives(), sum(plan.lives)
+    for life in plan.lives:
+        left = max(0.0, began + plan.seconds - time.monotonic())
+        seconds = max(0.02, life * left / ahead)
+        ahead -= life
+        before = len(daemon.log())
+        started = time.monotonic()
+        with daemon.log_file.open("ab") as log:
+            daemon.process = subprocess.Popen([MAILPROBE, "run", "-c", daemon.config], stdout=log, stderr=log)
+        stop.wait(seconds)  # its life: the instant of the kill is the point
+        if daemon.process.poll() is not None:
+            lives.deaths.append(f"ended by itself with {daemon.process.returncode}: {daemon.log()[before:]}")
+        daemon.kill()
+        lives.kills += 1
+        lives.lasted.append(time.monotonic() - started)
+        if " started version=" in daemon.log()[before:]:
+            lives.came_up += 1
+        else:
+            lives.longest_down = max(lives.longest_down, lives.lasted[-1])
+    return lives
+
+
+def _settle(bed: MailBed, daemon: Daemon, users: list[str], verdict: Verdict) -> int:
+    """Start it undisturbed until nothing is on its way any more; how many starts that took."""
+    ledger = daemon.directory / "state" / "ledger.sqlite"
+    rounds = 0
+    while rounds < _ROUNDS:
+        rounds += 1
+        daemon.start()
+        try:
+            daemon.until(lambda: daemon.metric("mailprobe_mailbox_up") == len(users), "both mailboxes watched")
+            wait_until(lambda: not bed.postfix.queue() and not _ours(bed, users), _SETTLE, "all delivered and removed")
+        except TimeoutError as error:
+            verdict.wrong.append(f"not settled: {str(error).splitlines()[0]}; {json.dumps(bed.postfix.queue())[:500]}")
+            verdict.lines.append(f"BAD {verdict.wrong[-1]}")
+        daemon.stop()
+        if not any(verdicts.states(ledger)[state] for state in verdicts.OPEN) and not _ours(bed, users):
+            break
+    return rounds
+
+
+def _ours(bed: MailBed, users: list[str]) -> int:
+    """How many mails of ours lie in the mailboxes."""
+    found = 0
+    for user in users:
+        for folder in ("INBOX", "Junk"):
+            with mailbox(bed, user, folder, readonly=True) as client:
+                answers = client.uid("fetch", "1:*", "(BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])")[1]
+                found += sum(bool(OURS.search(a[1].decode())) for a in answers if isinstance(a, tuple))
+    return found
