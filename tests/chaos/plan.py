@@ -14,7 +14,7 @@ from functools import partial
 _FROZEN = 0.2, 1.8
 _DOWN = 0.1, 1.2
 _WIRE = 0.1, 1.5
-_LIVES = (0.05, 0.5), (0.5, 1.2), (2.0, 4.0)  # killed while it starts, in its first moments at work, later
+_LIVES = (0.05, 0.6), (0.6, 1.6), (1.5, 3.5)  # killed while it starts, in its first moments at work, later
 _WIRES = ("cut", "stalled", "refused", "limited", "dropped")
 
 
@@ -49,9 +49,9 @@ class Plan:
 def draw(seed: int, seconds: float, kills: int) -> Plan:
     """A plan for so many seconds."""
     rng = random.Random(seed)
-    lives = tuple(rng.uniform(*rng.choices(_LIVES, (4, 5, 1))[0]) for _ in range(kills))
+    lives = tuple(rng.uniform(*rng.choices(_LIVES, (3, 5, 2))[0]) for _ in range(kills))
     draws = [partial(_server, rng, "postfix"), partial(_server, rng, "dovecot"), partial(_wire, rng)]
-    gaps = [(2.0, 5.0), (2.0, 5.0), (0.5, 3.0)]
+    gaps = [(3.0, 7.0), (3.0, 7.0), (1.0, 4.0)]
     tracks = tuple(tuple(_track(rng, seconds, gap, one)) for gap, one in zip(gaps, draws, strict=True))
     return Plan(seed, seconds, lives, tracks)
 

@@ -1,4 +1,8 @@
-"""One run: start, break things by plan, put everything right, let it settle, judge."""
+"""One run: start, break things by plan, put everything right, let it settle, judge.
+
+Two installations work at the same time, in the same two mailboxes: a start takes most of a second, so that one alone
+would be killed while it starts more often than at work. To each, the other's mails are somebody else's.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +30,7 @@ from .truth import OURS
 from .verdict import Verdict
 
 _LETTERS = 24  # foreign mails that lie there before
+_INSTALLATIONS = 2
 _START = 8.0  # seconds; it takes 0.5 where nothing else runs
 _SETTLE = 40.0  # seconds at most until everything has arrived, once everything is well
 _ROUNDS = 5  # undisturbed starts at most: a probe that is just due at the end of one is found by the next
@@ -61,13 +66,16 @@ def run(directory: Path, plan: Plan, say: Callable[[str], None]) -> Verdict:
 def _chaos(faults: Faults, directory: Path, plan: Plan, say: Callable[[str], None], began: float) -> Verdict:
     bed, rng = faults.bed, random.Random(plan.seed + 1)
     users = [fresh_user(), fresh_user()]
-    directory.mkdir()
-    key = keyfile.load(directory / "state")
     a, b = users
     accounts = "".join(account(bed, u, smtp_port=faults.smtp.port, imap_port=faults.imap.port) for u in users)
-    pairs = {"there": (a, b, "100ms"), "back": (b, a, "150ms"), "self": (a, a, "250ms")}
+    pairs = {"there": (a, b, "150ms"), "back": (b, a, "200ms"), "self": (a, a, "300ms")}
     often = "".join(route(name, *pair, 'deadlines = ["2s"]') for name, pair in pairs.items())
     seldom = "".join(route(name, *pair[:2], "1d", 'deadlines = ["2s"]') for name, pair in pairs.items())
+    daemons = []
+    for number in range(_INSTALLATIONS):
+        (directory / str(number)).mkdir(parents=True)
+        daemons.append(Daemon(directory / str(number), accounts + often))
+    key = keyfile.load(daemons[0].directory / "state")
     neighbour = Neighbour(bed, users, key, rng, list(pairs))
     while len(neighbour.written) < _LETTERS:
         neighbour.write()
@@ -75,30 +83,31 @@ def _chaos(faults: Faults, directory: Path, plan: Plan, say: Callable[[str], Non
     for message_id in rng.sample(sorted(neighbour.written), _LETTERS // 2):
         neighbour.mark(message_id)
     before = contents(bed, users)
-    daemon = Daemon(directory, accounts + often)
     verdict = Verdict()
     set_up = time.monotonic() - began
     try:
-        lives = _break(faults, daemon, neighbour, plan)
+        lives = _break(faults, daemons, neighbour, plan)
         broken = time.monotonic() - began - set_up
         bed.postfix.flush()
         neighbour.finish()
-        daemon.write(accounts + seldom)
-        rounds = _settle(bed, daemon, users, verdict)
+        for daemon in daemons:
+            daemon.write(accounts + seldom)
+        rounds = _settle(bed, daemons, users, verdict)
     finally:
-        if daemon.process and daemon.process.poll() is None:
-            daemon.kill()
+        for daemon in daemons:
+            if daemon.process and daemon.process.poll() is None:
+                daemon.kill()
     after = contents(bed, users)
-    record = verdicts.read(directory / "state" / "ledger.sqlite")
-    starts = lives.kills + rounds
-    early = sum(seconds < 0.5 for seconds in lives.lasted)
-    verdict.check(
-        f"{lives.kills} kills, {early} of them within 0.5 s of the start; {lives.came_up + rounds} of {starts} starts "
-        f"came up, the others had {lives.longest_down:.2f} s at most",
-        lives.deaths + ["a start that takes so long"] * (lives.longest_down > _START),
-    )
+    record = verdicts.read([_ledger(daemon) for daemon in daemons])
+    for each in lives:
+        early = sum(seconds < 0.5 for seconds in each.lasted)
+        verdict.check(
+            f"{each.kills} kills, {early} of them within 0.5 s of the start; {each.came_up + rounds} of "
+            f"{each.kills + rounds} starts came up, the others had {each.longest_down:.2f} s at most",
+            each.deaths + ["a start that takes so long"] * (each.longest_down > _START),
+        )
     verdict.check(f"faults: {', '.join(f'{n} {what}' for what, n in sorted(faults.done.items()))}")
-    verdicts.judge(bed, record, daemon.log(), faults, verdict)
+    verdicts.judge(bed, record, "".join(daemon.log() for daemon in daemons), faults, verdict)
     verdicts.foreign(before, after, bed, neighbour, verdict)
     verdict.note(f"set-up {set_up:.1f} s, chaos {broken:.1f} s, all {time.monotonic() - began:.1f} s")
     for line in verdict.lines:
@@ -106,26 +115,35 @@ def _chaos(faults: Faults, directory: Path, plan: Plan, say: Callable[[str], Non
     return verdict
 
 
-def _break(faults: Faults, daemon: Daemon, neighbour: Neighbour, plan: Plan) -> Lives:
+def _ledger(daemon: Daemon) -> Path:
+    return daemon.directory / "state" / "ledger.sqlite"
+
+
+def _break(faults: Faults, daemons: Sequence[Daemon], neighbour: Neighbour, plan: Plan) -> list[Lives]:
     """Everything that goes wrong; at the return nothing is wrong any more, and no daemon runs."""
     began = time.monotonic()
-    with ThreadPoolExecutor(len(plan.tracks) + 1) as pool:
+    share = len(daemons)
+    with ThreadPoolExecutor(len(plan.tracks) + 1 + share) as pool:
         jobs = [pool.submit(faults.follow, track, began) for track in plan.tracks]
         jobs.append(pool.submit(neighbour.live, faults.stop))
         try:
-            lives = _kill(daemon, plan, began, faults.stop)
+            lives = [
+                pool.submit(_kill, daemon, plan.lives[number::share], began + plan.seconds, faults.stop)
+                for number, daemon in enumerate(daemons)
+            ]
+            ended = [each.result() for each in lives]
         finally:
             faults.stop.set()
     for job in jobs:
         job.result()
-    return lives
+    return ended
 
 
-def _kill(daemon: Daemon, plan: Plan, began: float, stop: threading.Event) -> Lives:
-    """Start it and kill it, again and again. The lives are stretched to fill the time."""
-    lives, ahead = Lives(), sum(plan.lives)
-    for life in plan.lives:
-        left = max(0.0, began + plan.seconds - time.monotonic())
+def _kill(daemon: Daemon, planned: Sequence[float], end: float, stop: threading.Event) -> Lives:
+    """Start it and kill it, again and again. The lives are stretched to last until `end` (monotonic)."""
+    lives, ahead = Lives(), sum(planned)
+    for life in planned:
+        left = max(0.0, end - time.monotonic())
         seconds = max(0.02, life * left / ahead)
         ahead -= life
         before = len(daemon.log())
@@ -145,21 +163,24 @@ def _kill(daemon: Daemon, plan: Plan, began: float, stop: threading.Event) -> Li
     return lives
 
 
-def _settle(bed: MailBed, daemon: Daemon, users: list[str], verdict: Verdict) -> int:
-    """Start it undisturbed until nothing is on its way any more; how many starts that took."""
-    ledger = daemon.directory / "state" / "ledger.sqlite"
+def _settle(bed: MailBed, daemons: Sequence[Daemon], users: list[str], verdict: Verdict) -> int:
+    """Start them undisturbed until nothing is on its way any more; how many starts each that took."""
     rounds = 0
     while rounds < _ROUNDS:
         rounds += 1
-        daemon.start()
+        for daemon in daemons:
+            daemon.start()
         try:
-            daemon.until(lambda: daemon.metric("mailprobe_mailbox_up") == len(users), "both mailboxes watched")
+            for daemon in daemons:
+                daemon.until_metric("mailprobe_mailbox_up", len(users))
             wait_until(lambda: not bed.postfix.queue() and not _ours(bed, users), _SETTLE, "all delivered and removed")
         except TimeoutError as error:
             verdict.wrong.append(f"not settled: {str(error).splitlines()[0]}; {json.dumps(bed.postfix.queue())[:500]}")
             verdict.lines.append(f"BAD {verdict.wrong[-1]}")
-        daemon.stop()
-        if not any(verdicts.states(ledger)[state] for state in verdicts.OPEN) and not _ours(bed, users):
+        for daemon in daemons:
+            daemon.stop()
+        still = sum(verdicts.states(_ledger(daemon))[state] for daemon in daemons for state in verdicts.OPEN)
+        if not still and not _ours(bed, users):
             break
     return rounds
 

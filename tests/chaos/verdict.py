@@ -61,12 +61,12 @@ class Verdict:
 
 @dataclass
 class Record:
-    """What the ledger holds, read while no daemon runs."""
+    """What the ledgers hold, read while no daemon runs."""
 
     states: dict[str, str]  # probe → state, as the column says
     events: list[tuple[str, str, dict[str, object]]]  # probe, kind, record
     probes: dict[str, Probe]  # as the events tell
-    integrity: str
+    damages: list[str]  # found by SQLite
 
     def kinds(self) -> dict[str, Counter[str]]:
         """Probe → how many events of which kind."""
@@ -82,22 +82,26 @@ def states(ledger: Path) -> Counter[str]:
         return Counter(dict(db.execute("SELECT state, count(*) FROM probes GROUP BY state")))
 
 
-def read(path: Path) -> Record:
-    """The whole ledger."""
+def read(paths: Iterable[Path]) -> Record:
+    """These ledgers, as if they were one: probes of different installations never have the same id."""
 
-    async def load(ids: Iterable[str]) -> dict[str, Probe]:
+    async def load(path: Path, ids: Iterable[str]) -> dict[str, Probe]:
         ledger = Ledger(path)
         try:
             return {id_: probe for id_ in ids if (probe := await ledger.find(id_))}
         finally:
             ledger.close()
 
-    with closing(sqlite3.connect(path)) as db:
-        integrity = ", ".join(row[0] for row in db.execute("PRAGMA integrity_check"))
-        by_id = dict(db.execute("SELECT id, state FROM probes"))
-        rows = db.execute("SELECT probe, kind, record FROM events ORDER BY seq")
-        events = [(probe, kind, json.loads(record)) for probe, kind, record in rows]
-    return Record(by_id, events, asyncio.run(load(by_id)), integrity)
+    record = Record({}, [], {}, [])
+    for path in paths:
+        with closing(sqlite3.connect(path)) as db:
+            record.damages += [row[0] for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            states = dict(db.execute("SELECT id, state FROM probes"))
+            rows = db.execute("SELECT probe, kind, record FROM events ORDER BY seq")
+            record.events += [(probe, kind, json.loads(event)) for probe, kind, event in rows]
+        record.states |= states
+        record.probes |= asyncio.run(load(path, states))
+    return record
 
 
 def judge(bed: MailBed, record: Record, log: str, faults: Faults, verdict: Verdict) -> None:
@@ -113,9 +117,9 @@ def _ledger(record: Record, log: str, verdict: Verdict) -> None:
     kinds = record.kinds()
     by_state = Counter(record.states.values())
     verdict.check(
-        f"ledger: {len(record.states)} probes = {', '.join(f'{n} {s}' for s, n in by_state.most_common())}; "
+        f"ledgers: {len(record.states)} probes = {', '.join(f'{n} {s}' for s, n in by_state.most_common())}; "
         f"{len(record.events)} events",
-        [f"integrity_check: {record.integrity}"] * (record.integrity != "ok")
+        [f"integrity_check: {damage}" for damage in record.damages]
         + [f"{id_}: {kinds[id_]['Sending']} Sending" for id_ in record.states if kinds[id_]["Sending"] != 1]
         + [f"{id_}: events, but no row" for id_ in kinds.keys() - record.states.keys()]
         + [
