@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shutil
 import signal
 import sys
 import tempfile
@@ -27,11 +28,12 @@ def main() -> None:
         sys.exit(missing)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end in order, as by Ctrl-C
     plan = draw(options.seed, options.seconds, options.kills or max(1, round(options.seconds)))
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="chaos-") as root:
-        Path(root).chmod(0o755)
-        verdict = run(Path(root), plan, partial(print, flush=True))
-        if verdict.wrong:
-            sys.exit(f"{len(verdict.wrong)} cases that must not be; repeat with --seed {options.seed}")
+    root = Path(tempfile.mkdtemp(dir="/tmp", prefix="chaos-"))
+    root.chmod(0o755)
+    verdict = run(root, plan, partial(print, flush=True))
+    if verdict.wrong:
+        sys.exit(f"{len(verdict.wrong)} cases that must not be; repeat with --seed {options.seed}; all is in {root}")
+    shutil.rmtree(root)
 
 
 if __name__ == "__main__":

@@ -76,21 +76,23 @@ def _down(server: Service) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _proxied(proxy: FaultProxy, fault: Fault) -> Iterator[None]:
-    """cut: once, and again at the end; refused: and what is open is cut; limited: new connections live that long."""
-    if fault.kind == "stalled":
+    """cut: once, and again at the end; refused: and what is open is cut; limited: new connections live that long;
+    stalled: everything comes late; swallowed: and then never, so that a 250 is lost that the server gave."""
+    silent = fault.kind in {"stalled", "swallowed"}
+    proxy.refuse = fault.kind == "refused"
+    proxy.limit = fault.limit or None
+    if silent:
         proxy.stalled = True
     else:
-        proxy.refuse = fault.kind == "refused"
-        proxy.limit = fault.limit or None
         proxy.cut()
     try:
         yield
     finally:
-        if fault.kind == "stalled":
-            proxy.stalled = False
-        else:
-            proxy.refuse, proxy.limit = False, None
+        proxy.refuse, proxy.limit = False, None
+        if fault.kind != "stalled":
             proxy.cut()
+        if silent:
+            proxy.stalled = False
 
 
 @contextlib.contextmanager

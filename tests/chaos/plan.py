@@ -14,8 +14,11 @@ from functools import partial
 _FROZEN = 0.2, 1.8
 _DOWN = 0.1, 1.2
 _WIRE = 0.1, 1.5
-_LIVES = (0.05, 0.6), (0.6, 1.6), (1.5, 3.5)  # killed while it starts, in its first moments at work, later
-_WIRES = ("cut", "stalled", "refused", "limited", "dropped")
+_EARLY = 0.3  # share of the kills that come while it starts
+_START = 0.7  # seconds that a start takes, about
+_LONGEST = 20.0
+INSTALLATIONS = 2
+_WIRES = ("cut", "stalled", "swallowed", "swallowed", "refused", "limited", "dropped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,20 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Life:
+    """One start of the daemon and its end by SIGKILL, so many seconds after exec, or after it came up."""
+
+    seconds: float
+    at_work: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """lives: of the daemon, each relative to the others. tracks: one after the other in each, all at the same time."""
+    """tracks: one after the other in each, all at the same time."""
 
     seed: int
     seconds: float
-    lives: tuple[float, ...]
+    lives: tuple[Life, ...]
     tracks: tuple[tuple[Fault, ...], ...]
 
     def lines(self) -> Iterator[str]:
@@ -49,7 +60,13 @@ class Plan:
 def draw(seed: int, seconds: float, kills: int) -> Plan:
     """A plan for so many seconds."""
     rng = random.Random(seed)
-    lives = tuple(rng.uniform(*rng.choices(_LIVES, (3, 5, 2))[0]) for _ in range(kills))
+    mean = (seconds * INSTALLATIONS / kills - _EARLY * 0.33) / (1 - _EARLY) - _START
+    lives = tuple(
+        Life(rng.uniform(0.05, 0.6), at_work=False)
+        if rng.random() < _EARLY
+        else Life(min(0.02 + rng.expovariate(1 / max(mean, 0.3)), _LONGEST), at_work=True)
+        for _ in range(kills)
+    )
     draws = [partial(_server, rng, "postfix"), partial(_server, rng, "dovecot"), partial(_wire, rng)]
     gaps = [(3.0, 7.0), (3.0, 7.0), (1.0, 4.0)]
     tracks = tuple(tuple(_track(rng, seconds, gap, one)) for gap, one in zip(gaps, draws, strict=True))

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,13 +26,13 @@ from ..process import MAILPROBE, Daemon, account, route
 from . import verdict as verdicts
 from .faults import Faults
 from .neighbour import Neighbour, contents, mailbox
-from .plan import Plan
+from .plan import INSTALLATIONS, Life, Plan
 from .truth import OURS
 from .verdict import Verdict
 
 _LETTERS = 24  # foreign mails that lie there before
-_INSTALLATIONS = 2
-_START = 8.0  # seconds; it takes 0.5 where nothing else runs
+_START = 15.0  # seconds; it takes 0.5 where nothing else runs
+_HURRIED = 0.08  # seconds for a kill for which little time is left
 _SETTLE = 40.0  # seconds at most until everything has arrived, once everything is well
 _ROUNDS = 5  # undisturbed starts at most: a probe that is just due at the end of one is found by the next
 
@@ -60,7 +61,7 @@ def run(directory: Path, plan: Plan, say: Callable[[str], None]) -> Verdict:
             faults = Faults(bed, smtp, imap)
             return _chaos(faults, directory / "daemon", plan, say, began)
     finally:
-        bed.wipe()
+        bed.close()
 
 
 def _chaos(faults: Faults, directory: Path, plan: Plan, say: Callable[[str], None], began: float) -> Verdict:
@@ -72,7 +73,7 @@ def _chaos(faults: Faults, directory: Path, plan: Plan, say: Callable[[str], Non
     often = "".join(route(name, *pair, 'deadlines = ["2s"]') for name, pair in pairs.items())
     seldom = "".join(route(name, *pair[:2], "1d", 'deadlines = ["2s"]') for name, pair in pairs.items())
     daemons = []
-    for number in range(_INSTALLATIONS):
+    for number in range(INSTALLATIONS):
         (directory / str(number)).mkdir(parents=True)
         daemons.append(Daemon(directory / str(number), accounts + often))
     key = keyfile.load(daemons[0].directory / "state")
@@ -106,7 +107,9 @@ def _chaos(faults: Faults, directory: Path, plan: Plan, say: Callable[[str], Non
             f"{each.kills + rounds} starts came up, the others had {each.longest_down:.2f} s at most",
             each.deaths + ["a start that takes so long"] * (each.longest_down > _START),
         )
-    verdict.check(f"faults: {', '.join(f'{n} {what}' for what, n in sorted(faults.done.items()))}")
+    verdict.check(
+        f"{sum(faults.done.values())} faults: {', '.join(f'{n} {what}' for what, n in sorted(faults.done.items()))}"
+    )
     verdicts.judge(bed, record, "".join(daemon.log() for daemon in daemons), faults, verdict)
     verdicts.foreign(before, after, bed, neighbour, verdict)
     verdict.note(f"set-up {set_up:.1f} s, chaos {broken:.1f} s, all {time.monotonic() - began:.1f} s")
@@ -139,34 +142,40 @@ def _break(faults: Faults, daemons: Sequence[Daemon], neighbour: Neighbour, plan
     return ended
 
 
-def _kill(daemon: Daemon, planned: Sequence[float], end: float, stop: threading.Event) -> Lives:
-    """Start it and kill it, again and again. The lives are stretched to last until `end` (monotonic)."""
-    lives, ahead = Lives(), sum(planned)
-    for life in planned:
-        left = max(0.0, end - time.monotonic())
-        seconds = max(0.02, life * left / ahead)
-        ahead -= life
+def _kill(daemon: Daemon, planned: Sequence[Life], end: float, stop: threading.Event) -> Lives:
+    """Start it and kill it, again and again, until `end` (monotonic); what is then left to be done is done in haste."""
+    lives = Lives()
+    for number, life in enumerate(planned, 1):
         before = len(daemon.log())
         started = time.monotonic()
+        latest = max(_HURRIED, end - started - _HURRIED * (len(planned) - number))
         with daemon.log_file.open("ab") as log:
-            daemon.process = subprocess.Popen([MAILPROBE, "run", "-c", daemon.config], stdout=log, stderr=log)
-        stop.wait(seconds)  # its life: the instant of the kill is the point
-        if daemon.process.poll() is not None:
-            lives.deaths.append(f"ended by itself with {daemon.process.returncode}: {daemon.log()[before:]}")
+            process = daemon.process = subprocess.Popen([MAILPROBE, "run", "-c", daemon.config], stdout=log, stderr=log)
+        # The length of its life, which is the point: nothing is waited for here but the instant of its death.
+        if life.at_work:
+            with suppress(TimeoutError):
+                wait_until(lambda: _is_up(daemon, before) or process.poll() is not None, latest)  # noqa: B023 - at once
+        stop.wait(min(life.seconds, started + latest - time.monotonic()))
+        if process.poll() is not None:
+            lives.deaths.append(f"ended by itself with {process.returncode}: {daemon.log()[before:]}")
         daemon.kill()
         lives.kills += 1
         lives.lasted.append(time.monotonic() - started)
-        if " started version=" in daemon.log()[before:]:
+        if _is_up(daemon, before):
             lives.came_up += 1
         else:
             lives.longest_down = max(lives.longest_down, lives.lasted[-1])
     return lives
 
 
+def _is_up(daemon: Daemon, before: int) -> bool:
+    return " started version=" in daemon.log()[before:]
+
+
 def _settle(bed: MailBed, daemons: Sequence[Daemon], users: list[str], verdict: Verdict) -> int:
     """Start them undisturbed until nothing is on its way any more; how many starts each that took."""
     rounds = 0
-    while rounds < _ROUNDS:
+    while rounds < _ROUNDS and not verdict.wrong:
         rounds += 1
         for daemon in daemons:
             daemon.start()
