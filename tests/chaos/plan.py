@@ -18,7 +18,7 @@ _EARLY = 0.3  # share of the kills that come while it starts
 _START = 0.7  # seconds that a start takes, about
 _LONGEST = 20.0
 INSTALLATIONS = 2
-_WIRES = ("cut", "stalled", "swallowed", "swallowed", "refused", "limited", "dropped")
+_WIRES = ("cut", "stalled", "swallowed", "refused", "limited", "limited", "dropped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def draw(seed: int, seconds: float, kills: int) -> Plan:
         for _ in range(kills)
     )
     draws = [partial(_server, rng, "postfix"), partial(_server, rng, "dovecot"), partial(_wire, rng)]
-    gaps = [(3.0, 7.0), (3.0, 7.0), (1.0, 4.0)]
+    gaps = [(3.0, 7.0), (3.0, 7.0), (0.7, 3.0)]
     tracks = tuple(tuple(_track(rng, seconds, gap, one)) for gap, one in zip(gaps, draws, strict=True))
     return Plan(seed, seconds, lives, tracks)
 
@@ -92,6 +92,7 @@ def _server(rng: random.Random, target: str, at: float) -> Fault:
 def _wire(rng: random.Random, at: float) -> Fault:
     target = rng.choice(["smtp", "smtp", "imap", "imap", "lmtp"])
     kind = "dropped" if target == "lmtp" else rng.choice(_WIRES)
-    # A TLS handshake is some 3000 bytes of the server's.
-    limit = rng.randrange(100, 6000) if kind == "limited" else 0
+    # Up to log-in it is some 3000 bytes of the server's, then 300 for each probe, of which the 250 is 80: where it is
+    # lost, the server answers for a mail of which we do not know.
+    limit = rng.randrange(*rng.choice([(100, 3000), (3000, 6000), (3000, 6000)])) if kind == "limited" else 0
     return Fault(at, target, kind, rng.uniform(*_WIRE), limit)
