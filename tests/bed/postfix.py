@@ -158,7 +158,10 @@ class Postfix(Service):
         ))  # fmt: skip
         (self._conf / "master.cf").write_text(_MASTER.format(host=HOST, **self.ports))
         self._age_main_cf()
-        self.run("postfix", "check")  # makes the queue's directories
+        if not (self.root / "queue/incoming").exists():
+            # Makes the queue's directories. Not again: in a queue that holds a file of a cleanup that was killed, it
+            # wants to log a warning, which it may not as the user `postfix`, and fails.
+            self.run("postfix", "check")
 
     def command(self) -> list[str]:
         # Not "postfix start-fg": its shell dies of our signal and leaves master behind.

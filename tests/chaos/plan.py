@@ -92,7 +92,7 @@ def _server(rng: random.Random, target: str, at: float) -> Fault:
 def _wire(rng: random.Random, at: float) -> Fault:
     target = rng.choice(["smtp", "smtp", "imap", "imap", "lmtp"])
     kind = "dropped" if target == "lmtp" else rng.choice(_WIRES)
-    # The server's side of a submission is 1400 bytes up to log-in, then 195 for each probe, of which the last 250 is 80:
-    # where that one is lost, the server answers for a mail of which we do not know.
+    # The server's side of a submission is 1400 bytes up to log-in, then 195 for each probe, of which the last 250 is
+    # 80: where that one is lost, the server answers for a mail of which we do not know.
     limit = rng.randrange(*rng.choice([(100, 1400), (1400, 2400), (1400, 2400)])) if kind == "limited" else 0
     return Fault(at, target, kind, rng.uniform(*_WIRE), limit)
