@@ -2,7 +2,9 @@
 
 Tolerances, in seconds, and why:
     _CLOCK   two processes read one clock; Dovecot's log process stamps a save when it reads of it, and an imap process
-             may say "nothing new" some ms after that. Where much else runs, one in _RARELY takes up to _BUSY
+             may say "nothing new" some ms after that. Where much else runs, or hundreds of mails come at once because
+             a server was thawed, one in _RARELY takes up to _BUSY
+    _BACKLOG for so long after a freeze the log may tell of what was before it
     _TAKING  from the queue file's opening to our reading of the 250, where nothing was disturbed
     _SEEING  from the save to our seeing it, where we were watching and nothing was disturbed: Dovecot's IDLE takes 0.5
 """
@@ -31,7 +33,8 @@ from .neighbour import Held, Neighbour
 from .truth import OURS, Fate, fates, known_queue_ids
 
 _CLOCK = 0.1
-_BUSY = 0.5
+_BUSY = 1.0
+_BACKLOG = 3.0
 _RARELY = 20
 _TAKING = 1.0
 _SEEING = 1.0
@@ -296,7 +299,7 @@ def _outside(m: _Measured, faults: Faults) -> float:
     The log's stamp is late where Dovecot was frozen between the save and the line; INTERNALDATE, which bounds what was
     found later, is early where it was frozen between the mail's beginning and the save.
     """
-    earliest = min([m.saved, *(w.begin for w in faults.met(m.saved - _THAW, m.saved, "dovecot", "lmtp"))])
+    earliest = min([m.saved, *(w.begin for w in faults.met(m.saved - _BACKLOG, m.saved, "dovecot", "lmtp"))])
     return max(0.0, (m.low - m.saved) if m.low else 0.0, earliest - m.high)
 
 
