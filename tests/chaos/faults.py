@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -12,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..bed.mailbed import MailBed
-from ..bed.netfault import FaultProxy, frozen
+from ..bed.netfault import FaultProxy, dropped, frozen
 from ..bed.service import Service
 from .plan import Fault
 
@@ -93,23 +91,3 @@ def _proxied(proxy: FaultProxy, fault: Fault) -> Iterator[None]:
             proxy.cut()
         if silent:
             proxy.stalled = False
-
-
-@contextlib.contextmanager
-def dropped(port: int) -> Iterator[None]:
-    """The kernel drops every packet to and from this loopback port: half-open connections, nobody is told. As root.
-
-    The rule is taken away by a shell that waits for the end of a pipe, which also comes when we are killed.
-    """
-    table = f"inet mailprobe_chaos_{os.getpid()}_{port}"
-    rules = "".join(f"add rule {table} in tcp {side} {port} drop\n" for side in ("dport", "sport"))
-    guard = subprocess.Popen(
-        ["sh", "-c", f"read -r _; nft delete table {table}"],
-        stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        chain = f"add chain {table} in {{ type filter hook input priority 0; }}\n"
-        subprocess.run(["nft", "-f", "-"], input=f"add table {table}\n{chain}{rules}".encode(), check=True)
-        yield
-    finally:
-        guard.communicate(b"done\n")
