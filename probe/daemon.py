@@ -96,8 +96,8 @@ async def run(settings: Settings, reload: Callable[[], Settings]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with started(settings, reload, random.Random()) as running:  # noqa: S311 - for phases, not for secrets
-        routes = len(settings.routes)
-        log.info(line("started", version=__version__, routes=routes, listen=f"{settings.listen_host}:{running.port}"))
+        about = {"version": __version__, "routes": len(settings.routes), "away": running.prober.away}
+        log.info(line("started", **about, listen=f"{settings.listen_host}:{running.port}"))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({stopping, *running.essential}, return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():

@@ -70,6 +70,7 @@ class Prober:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._senders: frozenset[str] = frozenset()
         self._cursors: dict[tuple[str, str], Cursor] = {}
+        self.away: float | None = None  # seconds between the last record of a run before and load(), by the wall clock
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -77,6 +78,7 @@ class Prober:
         """Take up what the ledger holds; before this, nobody must be told what is in flight."""
         self._cursors = await self._ledger.cursors()
         last = await self._ledger.last_record()
+        self.away = self.clock().wall - last if last else None
         probes = {probe.id: probe for probe in await self._ledger.open_probes()}
         if longest := max((d for route in self.settings.routes.values() for d in route.deadlines), default=0.0):
             young = await self._ledger.started_since(last - longest - _LONGEST_SUBMISSION)

@@ -29,7 +29,9 @@ _T = TypeVar("_T")
 # arrival a few ms later. If we are killed in between, the probe counts as unconfirmed, and is measured all the same.
 _LINGER = 0.02
 _RETRY = 1.0  # seconds after a failed commit
-_PATIENCE = 30.0  # seconds after a deadline in which a mailbox may still be looked at, before nobody could see
+# Seconds after a deadline in which a mailbox may still be looked at, before nobody could see: as long as the deadline,
+# within these bounds.
+_PATIENCE = 5.0, 30.0
 _LOOK_EVERY = 60.0  # seconds between looks while a mail is in flight: a server that fell silent looks like a stall
 _LATER = 60.0  # seconds until a loss is thought of again whose route is not configured any more
 _CHECK_EVERY = 60.0  # seconds between checks of the conservation law
@@ -126,7 +128,7 @@ class Recorder:
         for (route, _), number in counts.items():
             self.sent[route] += number
         for probe in probes:
-            self._plan(probe, alive_until - 2 * _PATIENCE)
+            self._plan(probe, alive_until - 2 * _PATIENCE[1])
             self._keep(probe)
 
     def standing(self) -> Standing:
@@ -317,7 +319,7 @@ class Recorder:
         absent = None
         if not (probe.arrived or probe.bounced):
             absent = False if self._absent(probe, due) else None
-            if absent is None and elapsed(due, now) <= _PATIENCE:
+            if absent is None and elapsed(due, now) <= min(max(deadline, _PATIENCE[0]), _PATIENCE[1]):
                 return now.boot
         self._put(_Judge(probe.id, now, deadline, absent))
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import imaplib
 import json
@@ -294,6 +295,84 @@ def test_hangup_takes_over_a_good_configuration_and_leaves_a_bad_one(
         daemon.stop()
 
 
+def test_mail_in_flight_is_waited_for_although_its_route_is_gone(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b, c = fresh_user(), fresh_user(), fresh_user()
+    accounts = account(bed, a) + account(bed, b) + account(bed, c)
+    with Daemon(tmp_path, accounts + route("old", a, b, "300ms")) as daemon:
+        daemon.until_metric("mailprobe_delivery_latency_seconds_count", 1)
+        with held(bed):
+            daemon.until_metric("mailprobe_in_flight_probes", 2, route="old")
+            daemon.write(accounts + route("new", a, c, "300ms"))
+            daemon.signal(signal.SIGHUP)
+            daemon.until(lambda: "reloaded" in daemon.log(), "the new configuration")
+            waiting = daemon.log().count("accepted route=old") - daemon.log().count("delivered route=old")
+            assert waiting >= 2
+        daemon.until(
+            lambda: daemon.log().count("accepted route=old") == daemon.log().count("delivered route=old"),
+            "all are seen",
+        )
+        daemon.stop()
+    assert mails(bed, b) == 0
+
+
+def test_a_mailbox_that_fell_silent_is_not_taken_for_a_stall(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    with FaultProxy(bed.ports["imaps"]) as proxy:
+        config = account(bed, a) + account(bed, b, imap_port=proxy.port)
+        with Daemon(tmp_path, config + route("silent", a, b, "500ms", 'deadlines = ["1s"]')) as daemon:
+            daemon.until_metric("mailprobe_deadline_probes_total", 1, met="true")
+            missed = daemon.metric("mailprobe_deadline_probes_total", met="false")
+            proxy.stalled = True
+            daemon.until_metric("mailprobe_deadline_probes_total", 2, met="unknown")
+            assert daemon.metric("mailprobe_deadline_probes_total", met="false") == missed
+            assert "deadline_unknown route=silent" in daemon.log()
+
+
+@contextmanager
+def small_disk(directory: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    directory.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", directory], check=False).returncode:
+        pytest.skip("cannot mount a small file system: not root, or without CAP_SYS_ADMIN")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
+async def test_a_full_disk_stops_the_sending_and_loses_nothing(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    config = account(bed, a) + account(bed, b) + route("full", a, b, "300ms")
+    with small_disk(tmp_path / "state"), Daemon(tmp_path, config) as daemon:
+        daemon.until_metric("mailprobe_delivery_latency_seconds_count", 1)
+        with held(bed):
+            daemon.until_metric("mailprobe_in_flight_probes", 2)
+            filler = tmp_path / "state" / "filler"
+            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(65536))
+            daemon.until(lambda: daemon.metric("mailprobe_ledger_writable") == 0, "the disk is full")
+            daemon.until_metric("mailprobe_probes_skipped_total", 2, reason="ledger_unwritable")
+        daemon.until_metric("mailprobe_ledger_errors_total", 3)
+        assert "ledger_unwritable" in daemon.log()
+        filler.unlink()
+        daemon.until(lambda: daemon.metric("mailprobe_ledger_writable") == 1, "the disk has room again")
+        daemon.until(
+            lambda: daemon.log().count("accepted route") == daemon.log().count("delivered route") > 3,
+            "all are recorded",
+        )
+        assert daemon.metric("mailprobe_violations_total") == 0
+        daemon.stop()
+        counts = await finished(daemon)
+    assert counts.get(State.UNCONFIRMED, 0) + counts.get(State.SENDING, 0) == 0
+
+
 def test_two_daemons_never_share_a_ledger(bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path) -> None:
     a, b = fresh_user(), fresh_user()
     with Daemon(tmp_path, account(bed, a) + account(bed, b) + route("one", a, b)) as daemon:
@@ -316,6 +395,8 @@ def test_it_survives_a_suspend_without_a_burst_of_probes(
         with frozen(daemon.process.pid):
             wait_until(lambda: time.monotonic() - began > 2, 5, "two seconds of standstill")
         daemon.until_metric("mailprobe_probes_skipped_total", 4, reason="overslept")
+        assert daemon.metric("mailprobe_clock_jumps_total", kind="stall") == 1
+        assert "clock_stall seconds=" in daemon.log()
         slept = time.monotonic() - began
         sent = daemon.metric("mailprobe_schedule_lateness_seconds_count") - before
         assert sent <= (slept - 2) / 0.3 + 3
