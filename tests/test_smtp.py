@@ -1373,3 +1373,60 @@ def test_whatever_a_server_answers_a_submission_ends_in_one_event_in_time(  # ty
 
 def test_the_steps_of_the_fake_are_all_tried() -> None:
     assert set(_STEPS) == {*get_args(Step)}
+
+
+# ------------------------------------------------------------ what the ledger and bounces need
+
+
+@both_loops
+async def test_the_ledger_is_asked_when_the_envelope_is_taken_and_before_any_content() -> None:
+    heard: list[list[bytes]] = []
+    async with submitting() as (fake, submitter):
+
+        async def record() -> None:
+            heard.append(list(fake.verbs))
+
+        event = await submitter.submit(sending(), MAIL, record=record)
+        assert isinstance(event, Accepted)
+        assert heard == [[b"EHLO", b"AUTH", b"MAIL", b"RCPT"]]
+        assert fake.verbs[-1] == b"DATA"
+
+
+@both_loops
+async def test_a_refused_envelope_is_no_reason_to_write() -> None:
+    async with submitting({"RCPT": b"550 5.1.1 no such user\r\n"}) as (_, submitter):
+        event = await submitter.submit(sending(), MAIL, record=lambda: pytest.fail("nothing may leave"))
+        assert isinstance(event, Rejected)
+
+
+@both_loops
+async def test_a_disk_that_takes_too_long_ends_the_submission_before_the_content() -> None:
+    async with submitting(timeout=SHORT) as (fake, submitter):
+        event = await submitter.submit(sending(), MAIL, record=asyncio.Event().wait)
+        assert about(event) == (Failed, "envelope", "ledger_unwritable")
+        await fake.ended()
+        assert b"DATA" not in fake.verbs
+
+
+@both_loops
+async def test_while_the_disk_takes_its_time_the_submission_counts_as_running() -> None:
+    async with submitting() as (_, submitter):
+        gate = asyncio.Event()
+        waiting = [asyncio.create_task(submitter.submit(sending(), MAIL, record=gate.wait)) for _ in range(20)]
+        async with asyncio.timeout(LIMIT):
+            while submitter.why_not() is None:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
+        assert submitter.why_not() == "too_many_running"
+        gate.set()
+        assert {type(event) for event in await asyncio.gather(*waiting)} == {Accepted}
+
+
+@both_loops
+async def test_the_envelope_id_is_said_where_dsn_is_offered_and_nowhere_else() -> None:
+    for extensions, wanted in ((b"DSN",), True), ((b"SIZE 1000",), False):
+        async with submitting(extensions=extensions) as (fake, submitter):
+            event = await submitter.submit(sending(), MAIL, envelope_id="mp1.0123456789abcdef.x")
+            assert isinstance(event, Accepted)
+            said = b"\n".join(fake.lines)
+            assert (b"<alice@bed.test> RET=HDRS ENVID=mp1.0123456789abcdef.x" in said) is wanted
+            assert (b"<bob@bed.test> NOTIFY=FAILURE,DELAY" in said) is wanted
