@@ -96,7 +96,7 @@ def test_every_query_of_the_dashboard_runs_and_returns_data(
 
 
 def test_every_test_that_the_document_names_exists() -> None:
-    named = set(re.findall(r"\btest_\w+", (ROOT / "docs/reliability.md").read_text()))
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/reliability.md").read_text()))
     sources = "".join(file.read_text() for file in (ROOT / "tests").glob("test_*.py"))
     assert named
     assert named <= set(re.findall(r"^(?:async )?def (test_\w+)", sources, re.M))
