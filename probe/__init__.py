@@ -5,9 +5,9 @@ A mail travels through this package in the order of these files:
     config/            what to send, from where to where
     core/schedule.py   when                      core/message.py, core/token.py   what
     mail/smtp.py       the way out               mail/watcher.py, mail/imap.py    the way back in
-    core/match.py      which probe was that?     core/state.py                    what became of it
-    ledger.py          the record on disk
-    metrics.py, web.py, cli.py                   how people and Prometheus learn of it
+    core/match.py      which probe was that?     core/dsn.py                      did it come back?
+    core/state.py      what became of it         recorder.py, ledger.py           the record, in memory and on disk
+    metrics/, web.py, cli.py                     how people and Prometheus learn of it
 
 `daemon.py` composes them; imports go one way: core <- shells <- daemon <- cli (tests/test_house.py holds the arrows).
 """

@@ -14,12 +14,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
-from probe import metrics as metrics_module
 from probe.core.events import Arrived, Bounced, Event, Notified
 from probe.core.match import judge
 from probe.core.outcome import InFlight, Outcome, Standing
 from probe.core.state import Probe, State, advance
 from probe.metrics import Metrics
+from probe.metrics import exposition as metrics_module
 
 from .make import (
     BUSY,

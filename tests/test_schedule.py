@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.core.schedule import backoff, due_times
+from probe.core.schedule import Pause, backoff, due_times
+
+from .make import FakeClock
 
 
 class Fixed(random.Random):
@@ -86,3 +88,27 @@ def test_log_ins_that_are_refused_are_at_most_sixty_a_day(seed: int) -> None:
 def test_mailboxes_that_lost_their_server_together_do_not_come_back_together() -> None:
     rng = random.Random(1)
     assert len({next(backoff(rng, 2.0, 300.0)) for _ in range(100)}) == 100
+
+
+def test_a_pause_grows_with_each_failure_after_it_and_begins_anew_with_a_success() -> None:
+    pause, clock = Pause(Low(), 60.0, 200.0), FakeClock()  # half of 60, 120, 200, 200
+    for seconds in (30.0, 60.0, 100.0, 100.0):
+        assert not pause.is_on(clock())
+        pause.begin(clock())
+        clock.advance(seconds - 1)
+        pause.begin(clock())  # the same failure, told again
+        assert pause.is_on(clock())
+        clock.advance(1)
+    pause.end()
+    pause.begin(clock())
+    clock.advance(29.0)
+    assert pause.is_on(clock())
+    pause.end()
+    assert not pause.is_on(clock())
+
+
+class Low(random.Random):
+    """Always the least of what is possible."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a

@@ -37,7 +37,7 @@ from probe.core.events import (
     elapsed,
 )
 from probe.core.reply import one_line, parse_reply, queue_id, refusal
-from probe.core.schedule import backoff
+from probe.core.schedule import Pause
 from probe.core.settings import Account, Secret, Server
 from probe.mail import net, oauth
 from probe.mail.oauth import NoToken, Tokens
@@ -125,10 +125,10 @@ class Submitter:
         self._logging_in = asyncio.Lock()
         self._idle: list[_Session] = []
         self._running = 0
-        self._delays = self._log_in_delays()
-        self._not_before: Instant | None = None
-        self._slower = self._rate_delays()
-        self._limited_until: Instant | None = None
+        # A log-in that was refused for good (5xx): repeated quickly it would lock the account.
+        self._refused = Pause(rng, 120.0, 3600.0)
+        self._unavailable = Pause(rng, 5.0, 300.0)  # one that failed for now (4xx: the server's own trouble)
+        self._limited = Pause(rng, 60.0, 900.0)  # first within the usual period: one limit costs a probe or none
         self.certificate_not_after: float | None = None  # Unix time, of the last TLS session
 
     def why_not(self) -> str | None:
@@ -136,24 +136,17 @@ class Submitter:
         up to an hour, so that the account is not locked; a rate limit is given time to pass, up to 15 minutes."""
         if self._in_backoff():
             return "auth_backoff"
-        if self._is_limited():
+        if self._limited.is_on(self._clock()):
             return "rate_limited"
         return "too_many_running" if self._running >= _RUNNING else None
 
-    def _log_in_delays(self) -> dict[bool, Iterator[float]]:
-        """Pauses after a failed log-in, by whether it was refused for good (5xx: repeated quickly it would lock the
-        account) or for now (4xx: the server's own trouble)."""
-        return {True: backoff(self._rng, 120.0, 3600.0), False: backoff(self._rng, 5.0, 300.0)}
-
     def _in_backoff(self) -> bool:
-        return self._not_before is not None and elapsed(self._clock(), self._not_before) > 0
+        now = self._clock()
+        return self._refused.is_on(now) or self._unavailable.is_on(now)
 
-    def _rate_delays(self) -> Iterator[float]:
-        """Pauses after a rate limit: the first within the usual period, so that one limit costs a probe or none."""
-        return backoff(self._rng, 60.0, 900.0)
-
-    def _is_limited(self) -> bool:
-        return self._limited_until is not None and elapsed(self._clock(), self._limited_until) > 0
+    def _log_in_failed(self, at: Instant, for_good: bool) -> None:
+        if not self._in_backoff():
+            (self._refused if for_good else self._unavailable).begin(at)
 
     async def submit(
         self,
@@ -284,8 +277,8 @@ class Submitter:
                 if self._tokens and error.code >= 500:
                     self._tokens.refused(secret)
                 raise
-        if self._not_before:
-            self._delays, self._not_before = self._log_in_delays(), None
+        self._refused.end()
+        self._unavailable.end()
 
     async def _authenticate(self, client: aiosmtplib.SMTP, secret: str, line: _Timeline) -> None:
         with line.stage("auth"):
@@ -333,8 +326,7 @@ class Submitter:
             raise
         session.mails += 1
         self._keep(session)
-        if self._limited_until:
-            self._slower, self._limited_until = self._rate_delays(), None
+        self._limited.end()
         said = parse_reply(reply.code, reply.message)
         return Accepted(sending.probe, accepted_at, said, queue_id(said.text), tuple(line.spent))
 
@@ -383,17 +375,17 @@ class Submitter:
         if isinstance(error, aiosmtplib.SMTPResponseException) and 400 <= error.code < 600:
             reply = parse_reply(error.code, self._redacted(error.message))
             if stage == "auth":
-                if not self._in_backoff():
-                    for_long = reply.code >= 500 or refusal(stage, reply) == "rate_limited"  # too many log-ins already
-                    self._not_before = at.shifted(next(self._delays[for_long]))
+                self._log_in_failed(
+                    at, reply.code >= 500 or refusal(stage, reply) == "rate_limited"
+                )  # too many already
                 reason = "auth_refused" if error.code >= 500 else "auth_unavailable"
                 return Failed(probe, at, stage, reason, f"{reply.code} {reply.text}", spent)
-            if refusal(stage, reply) == "rate_limited" and not self._is_limited():
-                self._limited_until = at.shifted(next(self._slower))
+            if refusal(stage, reply) == "rate_limited":
+                self._limited.begin(at)
             kind = Deferred if error.code < 500 else Rejected
             return kind(probe, at, stage, reply, spent)
-        if isinstance(error, NoToken) and not self._in_backoff():
-            self._not_before = at.shifted(next(self._delays[error.for_good]))
+        if isinstance(error, NoToken):
+            self._log_in_failed(at, error.for_good)
         reason, detail = _reason(error)
         detail = one_line(self._redacted(detail))
         if line.content_left:
