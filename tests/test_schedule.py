@@ -91,7 +91,7 @@ def test_mailboxes_that_lost_their_server_together_do_not_come_back_together() -
 
 
 def test_a_pause_grows_with_each_failure_after_it_and_begins_anew_with_a_success() -> None:
-    pause, clock = Pause(Low(), 60.0, 200.0), FakeClock()  # half of 60, 120, 200, 200
+    pause, clock = Pause(Fixed(0.0), 60.0, 200.0), FakeClock()  # half of 60, 120, 200, 200
     for seconds in (30.0, 60.0, 100.0, 100.0):
         assert not pause.is_on(clock())
         pause.begin(clock())
@@ -105,10 +105,3 @@ def test_a_pause_grows_with_each_failure_after_it_and_begins_anew_with_a_success
     assert pause.is_on(clock())
     pause.end()
     assert not pause.is_on(clock())
-
-
-class Low(random.Random):
-    """Always the least of what is possible."""
-
-    def uniform(self, a: float, b: float) -> float:
-        return a

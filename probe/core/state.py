@@ -137,35 +137,13 @@ class Probe:
     notices: tuple[Place, ...] = ()  # every notification about it
     judged: tuple[float, ...] = ()  # deadlines that were judged, in seconds
 
-    @property
-    def answerable(self) -> Instant | None:
-        """The instant from which the provider answers for the mail, or may have to; None while it does not."""
-        match self.submitted:
-            case Accepted(at=at):
-                return at
-            case Unconfirmed(since=since):
-                return since
-        return None
-
-    @property
-    def latency(self) -> float | None:
-        """Delivery latency in seconds, seen − accepted; None while there is none.
-
-        0 when the mail was seen before its 250 was read: then the provider held it for no time that it answers for.
-        """
-        if self.arrived is None or self.answerable is None:
-            return None
-        return max(0.0, elapsed(self.answerable, arrival_bounds(self.arrived)[1]))
-
-    @property
-    def uncertainty(self) -> float | None:
-        """Width in seconds of the interval in which the mail must have come; None when it has no lower end."""
-        if self.arrived is None:
-            return None
-        low, high = arrival_bounds(self.arrived)
-        if self.answerable is not None and (low is None or elapsed(low, self.answerable) > 0):
-            low = self.answerable  # a mail does not arrive before it is sent
-        return None if low is None else max(0.0, elapsed(low, high))
+    # The instant from which the provider answers for the mail, or may have to; None while it does not.
+    answerable: Instant | None = None
+    # Delivery latency in seconds, seen − accepted; None while there is none. 0 when the mail was seen before its 250
+    # was read: then the provider held it for no time that it answers for.
+    latency: float | None = None
+    # Width in seconds of the interval in which the mail must have come; None when it has no lower end.
+    uncertainty: float | None = None
 
     @property
     def clock(self) -> Literal["boottime", "wall"] | None:
@@ -223,6 +201,25 @@ def arrival_bounds(arrived: Arrived) -> tuple[Instant | None, Instant]:
     return low, high
 
 
+def _measured(probe: Probe) -> Probe:
+    """The probe with what follows from its submission and its first arrival, worked out once."""
+    answerable = None
+    match probe.submitted:
+        case Accepted(at=at):
+            answerable = at
+        case Unconfirmed(since=since):
+            answerable = since
+    latency = uncertainty = None
+    if probe.arrived:
+        low, high = arrival_bounds(probe.arrived)
+        if answerable:
+            latency = max(0.0, elapsed(answerable, high))
+            if low is None or elapsed(low, answerable) > 0:
+                low = answerable  # a mail does not arrive before it is sent
+        uncertainty = None if low is None else max(0.0, elapsed(low, high))
+    return replace(probe, answerable=answerable, latency=latency, uncertainty=uncertainty)
+
+
 def advance(probe: Probe | None, event: Event) -> Probe:
     """The probe after this event. Raises ImpossibleEvent."""
     before = probe.state if probe else None
@@ -235,7 +232,8 @@ def advance(probe: Probe | None, event: Event) -> Probe:
     assert probe is not None  # no key of the table pairs None with anything but Sending
     match event:
         case Arrived(place=place):
-            return replace(probe, state=after, arrived=probe.arrived or event, places=(*probe.places, place))
+            after_it = replace(probe, state=after, arrived=probe.arrived or event, places=(*probe.places, place))
+            return after_it if probe.arrived else _measured(after_it)
         case Vanished(place=place):
             return replace(probe, state=after, vanished=(*probe.vanished, place))
         case Bounced(place=place):
@@ -248,4 +246,4 @@ def advance(probe: Probe | None, event: Event) -> Probe:
             return replace(probe, state=after)
     if probe.submitted:
         raise ImpossibleEvent(before, event)  # one submission has one outcome
-    return replace(probe, state=after, submitted=event)
+    return _measured(replace(probe, state=after, submitted=event))
