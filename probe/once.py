@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import Literal
 
 from probe import clock, keyfile
-from probe.core.events import Accepted, Arrived, Deferred, Failed, Instant, Rejected, Submitted, Unconfirmed, elapsed
+from probe.core.events import (
+    Accepted,
+    Arrived,
+    Bounced,
+    Deferred,
+    Failed,
+    Instant,
+    Notified,
+    Rejected,
+    Submitted,
+    Unconfirmed,
+    elapsed,
+)
 from probe.core.outcome import Outcome, Sink
 from probe.core.settings import Route, Settings
 from probe.core.state import Probe
@@ -73,7 +85,9 @@ async def once(
             listener.accepted(submitted)
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    await listener.seen.wait()
+                    await listener.ended.wait()
+                if listener.bounced:
+                    return _came_back(route, submitted, listener.bounced)
                 if not settings.accounts[route.recipient].keep_mails:
                     async with asyncio.timeout(_CLEAN_UP):
                         await listener.removed_all.wait()
@@ -111,6 +125,12 @@ def _not_accepted(route: Route, submitted: Submitted) -> Result:
     return Result("critical", text, route, submitted)
 
 
+def _came_back(route: Route, submitted: Submitted, bounced: Bounced) -> Result:
+    reason = " ".join(filter(None, (bounced.status, bounced.text)))
+    by = f", says {bounced.reporting_mta}" if bounced.reporting_mta else ""
+    return Result("critical", f"came back: {reason or 'without a reason'}{by}", route, submitted)
+
+
 def _judged(route: Route, submitted: Submitted, probe: Probe | None, timeout: float) -> Result:
     if probe is None or probe.latency is None or probe.arrived is None:
         said = "accepted" if isinstance(submitted, Accepted) else "perhaps accepted"
@@ -132,9 +152,10 @@ class _Listener(Sink):
 
     def __init__(self, began: Instant, tell: Callable[[Step], None]) -> None:
         self._began, self._tell = began, tell
-        self.seen = asyncio.Event()
+        self.ended = asyncio.Event()  # it was seen, or has come back
         self.removed_all = asyncio.Event()
         self.probe: Probe | None = None
+        self.bounced: Bounced | None = None
         self.blind = "no answer"
 
     def step(self, name: str, took: float | None = None, detail: str = "", at: Instant | None = None) -> None:
@@ -154,13 +175,19 @@ class _Listener(Sink):
             self.step("unconfirmed", None, f"{submitted.reason}: it may arrive all the same", submitted.at)
 
     def observe(self, outcome: Outcome) -> None:
-        """The arrival, or the reply that makes an earlier arrival a measurement."""
+        """The arrival, or the reply that makes an earlier arrival a measurement; or what came back instead."""
         event = outcome.event
-        if isinstance(event, Arrived) and outcome.recorded and not self.seen.is_set():
+        if isinstance(event, Arrived) and outcome.recorded and not self.ended.is_set():
             self.step("seen", None, f"in {event.place.folder}, by {event.detection}", event.at)
+        if isinstance(event, Bounced) and outcome.recorded and not self.ended.is_set():
+            self.step("bounced", None, f"in {event.place.account}'s {event.place.folder}", event.at)
+            self.bounced = event
+            self.ended.set()
+        if isinstance(event, Notified) and outcome.recorded:
+            self.step(event.action, None, event.text, event.at)
         if outcome.measured_now:
             self.probe = outcome.probe
-            self.seen.set()
+            self.ended.set()
 
     def removed(self, account: str, mails: int) -> None:
         """The mail is gone."""

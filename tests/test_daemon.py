@@ -465,3 +465,16 @@ def test_a_notice_of_delay_is_counted_while_the_probe_stays_in_flight(
         assert daemon.metric("mailprobe_in_flight_probes") >= 1
         assert daemon.metric("mailprobe_bounces_total") == 0
         assert "delayed route=there" in daemon.log()
+
+
+def test_once_says_that_its_probe_came_back_and_why(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    daemon = Daemon(tmp_path, account(bed, a) + account(bed, b) + route("one", a, b))
+    with answering(bed, b, "error:5.7.1 not wanted here"):
+        command = [MAILPROBE, "once", "-c", daemon.config, "one", "--timeout", "20s"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "bounced" in done.stdout
+    assert f"came back: 5.7.1 not wanted here, says {bed.postfix.hostname}" in " ".join(done.stdout.split())
