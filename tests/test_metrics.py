@@ -285,10 +285,11 @@ async def test_deadlines_are_counted_by_what_was_known(world: World) -> None:
 
 async def test_what_came_back_counts_by_class_and_subject_of_its_status(world: World) -> None:
     world.tell(sending(), accepted(), notified(), bounced(status="5.1.1"), bounced(9.0, uid=91))
-    world.tell(sending(), accepted(), bounced(status=""))
+    for odd in ("", "5.77.1", "nonsense"):
+        world.tell(sending(), accepted(), bounced(status=odd))
     world.tell(sending(), accepted(), arrived(), bounced(status="5.7.1"))  # both: it came, and counts as come
     counts = (await world.samples())["mailprobe_bounces_total"]
-    assert {dict(key)["status"]: value for key, value in counts.items() if value} == {"5.1": 1, "unknown": 1}
+    assert {dict(key)["status"]: value for key, value in counts.items() if value} == {"5.1": 1, "unknown": 3}
     assert await world.value("mailprobe_delay_notices_total", route="r") == 1
 
 

@@ -6,6 +6,7 @@ Rule: everything here is called on the loop, and is quick. definitions.py says w
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 
 from probe.core.clocks import Jump
@@ -100,7 +101,7 @@ class Metrics(Definitions, Sink):
 
     def _notified(self, route: str, event: Bounced | Notified, verdict: Verdict | None) -> None:
         if verdict is Verdict.BOUNCED and isinstance(event, Bounced):
-            self.bounces.labels(route, ".".join(event.status.split(".")[:2]) or "unknown").inc()
+            self.bounces.labels(route, _kind(event.status)).inc()
         elif isinstance(event, Notified) and event.action == "delayed":
             self.delay_notices.labels(route).inc()
 
@@ -178,3 +179,9 @@ class Metrics(Definitions, Sink):
         """Mails that we left alone."""
         if account in self.watched:
             self.unrecognised_mails.labels(account, reason).inc()
+
+
+def _kind(status: str) -> str:
+    """Class and subject of a status code; RFC 3463 §3 knows the subjects 0 to 7, and no others make series here."""
+    found = re.match(r"[245]\.[0-7](?=\.)", status)
+    return found[0] if found else "unknown"
