@@ -6,13 +6,12 @@ and takes a second and more for what can be put into 64 KiB; a mail nested deepe
 
 from __future__ import annotations
 
-import binascii
 import quopri
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from probe.core.headers import Head, first, parse_fields
+from probe.core.headers import Head, first, from_base64, parse_fields
 
 DEPTH = 8
 
@@ -97,7 +96,5 @@ def _decoded(body: bytes, encoding: str) -> bytes:
     if encoding == "quoted-printable":
         return quopri.decodestring(body)
     if encoding == "base64":
-        letters = re.sub(rb"[^A-Za-z0-9+/]", b"", body)  # a mail that was cut lacks its padding
-        letters = letters[: len(letters) - (len(letters) % 4 == 1)]
-        return binascii.a2b_base64(letters + b"=" * (-len(letters) % 4))
+        return from_base64(body)
     return body
