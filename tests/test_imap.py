@@ -979,6 +979,15 @@ def test_endless_literals_in_one_response_are_malformed() -> None:
         list(Framer[int]().feed(stream, 0))
 
 
+@pytest.mark.parametrize("size", [imap_syntax.MAX_LINE, imap_syntax.MAX_LINE + 1])
+def test_the_longest_line_is_as_long_however_it_is_cut(size: int) -> None:
+    line = b"* " + b"x" * (size - 2) + b"\r\n"
+    for pieces in ([line], [line[:-1], line[-1:]], [line[:-2], line[-2:]]):
+        framer: Framer[int] = Framer()
+        with pytest.raises(Malformed) if size > imap_syntax.MAX_LINE else contextlib.nullcontext():
+            assert [parts for piece in pieces for parts, _ in framer.feed(piece, 0)] == [[line[:-2]]]
+
+
 @given(st.text())
 def test_folder_names_survive_modified_utf7(name: str) -> None:
     assert imap_syntax.encode_utf7(name).isascii()

@@ -76,7 +76,7 @@ class Framer(Generic[Stamp]):
                 del buffer[: self._need]
                 self._need = -1
             end = buffer.find(b"\r\n", self._scanned)
-            if end > MAX_LINE or (end < 0 and len(buffer) > MAX_LINE):
+            if end > MAX_LINE or (end < 0 and len(buffer) > MAX_LINE + 1):  # the one more may be its CR
                 raise Malformed("line too long")
             if end < 0:
                 self._scanned = max(0, len(buffer) - 1)
