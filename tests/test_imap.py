@@ -988,6 +988,14 @@ def test_the_longest_line_is_as_long_however_it_is_cut(size: int) -> None:
             assert [parts for piece in pieces for parts, _ in framer.feed(piece, 0)] == [[line[:-2]]]
 
 
+def test_endless_empty_literals_are_malformed_before_they_fill_the_memory() -> None:
+    # 5 octets each on the wire, some 100 in memory
+    framer: Framer[int] = Framer()
+    stream = b"* 1 FETCH (" + b"{0}\r\n" * (imap_syntax.MAX_RESPONSE // 100)
+    with pytest.raises(Malformed, match="response too long"):
+        list(framer.feed(stream, 0))
+
+
 @given(st.text())
 def test_folder_names_survive_modified_utf7(name: str) -> None:
     assert imap_syntax.encode_utf7(name).isascii()

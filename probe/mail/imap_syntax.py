@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 MAX_LINE = 1 << 20
 MAX_LITERAL = 64 << 20
 MAX_RESPONSE = MAX_LITERAL + MAX_LINE  # lines and literals of one response together
+_PART_COST = 64  # what a part takes in memory besides its octets
 
 Stamp = TypeVar("Stamp")
 Parts = list[bytes]  # of one response: line, literal, line, literal, …, line; without CRLF, always an odd number
@@ -101,7 +102,7 @@ class Framer(Generic[Stamp]):
         if len(digits) > 10 or int(digits) > MAX_LITERAL:
             raise Malformed("literal too long")
         self._need = int(digits)
-        self._held += self._need + len(line)
+        self._held += self._need + len(line) + 2 * _PART_COST
         if self._held > MAX_RESPONSE:
             raise Malformed("response too long")
         return True
