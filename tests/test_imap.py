@@ -1018,6 +1018,14 @@ def test_known_folder_names_are_read(raw: str, name: str) -> None:
     assert imap_syntax.decode_utf7(raw) == name
 
 
+@pytest.mark.parametrize("raw", [b"a&AAoAGw-[31mb", b"a\x07\x1b[31mb", b"a&AIUgLg-[31mb"])
+def test_a_folder_s_name_cannot_speak_to_the_terminal(raw: bytes) -> None:
+    folder = imap_syntax.parse_list([b"* LIST () NIL {9}", raw, b""])
+    assert folder is not None
+    assert folder.name == "a\ufffd\ufffd[31mb"
+    assert folder.raw.encode() == raw
+
+
 @given(st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1)))
 def test_internal_dates_are_read_as_they_were_written(at: datetime) -> None:
     seconds = at.replace(tzinfo=UTC, microsecond=0).timestamp()

@@ -29,7 +29,7 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One line of LIST. `raw` is the name as it is on the wire (for SELECT), `name` is for people."""
+    """One line of LIST. `raw` is the name as it is on the wire (for SELECT), `name` is for people: printable."""
 
     name: str
     raw: str
@@ -301,10 +301,10 @@ def parse_list(parts: Parts) -> Folder | None:
     delimiter, name = next(tokens, None), next(tokens, None)
     if delimiter is None or name is None or name in (_OPEN, _CLOSE) or any(char in name[1] for char in b"\r\n\0"):
         return None
-    raw = name[1].decode("utf-8", "surrogateescape")
+    words = decode_utf7(name[1].decode("utf-8", "replace"))
     return Folder(
-        name=decode_utf7(name[1].decode("utf-8", "replace")),
-        raw=raw,
+        name="".join(char if char.isprintable() else "\ufffd" for char in words),
+        raw=name[1].decode("utf-8", "surrogateescape"),
         delimiter=printable(delimiter[1]) if delimiter[0] else "",
         attributes=frozenset(attributes),
     )
