@@ -796,6 +796,18 @@ async def test_a_challenge_after_the_password_is_answered_by_an_empty_line() -> 
 
 
 @both_loops
+async def test_a_log_in_that_is_asked_for_more_and_more_ends() -> None:
+    async def greedy(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+        if command == b"AUTHENTICATE":
+            writer.write(b"+ more\r\n" * 3)
+        return command in (b"AUTHENTICATE", b"")
+
+    async with FakeImap(greedy) as fake, await Connection.open(fake.server(), clock=now, timeout=LIMIT) as line:
+        with losing("protocol_error"):
+            await line.login("me", Secret("pässwörd"))
+
+
+@both_loops
 async def test_logindisabled_keeps_the_password_here() -> None:
     async with FakeImap(capabilities=b"IMAP4rev1 LOGINDISABLED AUTH=PLAIN") as fake:
         async with await Connection.open(fake.server(), clock=now, timeout=LIMIT) as line:
@@ -988,8 +1000,9 @@ def test_the_longest_line_is_as_long_however_it_is_cut(size: int) -> None:
             assert [parts for piece in pieces for parts, _ in framer.feed(piece, 0)] == [[line[:-2]]]
 
 
-def test_endless_empty_literals_are_malformed_before_they_fill_the_memory() -> None:
+def test_endless_empty_literals_are_malformed_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     # 5 octets each on the wire, some 100 in memory
+    monkeypatch.setattr(imap_syntax, "MAX_RESPONSE", 1 << 16)
     framer: Framer[int] = Framer()
     stream = b"* 1 FETCH (" + b"{0}\r\n" * (imap_syntax.MAX_RESPONSE // 100)
     with pytest.raises(Malformed, match="response too long"):

@@ -94,6 +94,7 @@ class Command(aioimaplib.Command):  # type: ignore[misc]
         self.wanted = wanted  # name of the untagged responses that are kept
         self.replies = list(replies)  # what is sent at each "+"
         self.held = 0
+        self.silent = False  # an empty line was sent, for want of replies
         self.begun = self.done = False
 
     def close(self, line: bytes, result: str) -> None:
@@ -407,7 +408,9 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         elif command.replies:
             self._write(command.replies.pop(0) + b"\r\n")
         elif command.name == "AUTHENTICATE":  # the reason for a refusal: an empty line asks for the NO itself
-            self.challenge = line[2:]
+            if command.silent:  # a server that goes on so and reads nothing would fill our memory
+                raise Malformed("asked for more than there is")
+            self.challenge, command.silent = line[2:], True
             self._write(b"\r\n")
 
     def _tagged(self, line: bytes) -> None:
