@@ -151,4 +151,9 @@ def test_tokens_and_envelope_ids_never_pass_for_one_another() -> None:
 
 
 def test_a_text_without_tokens_keeps_the_rest() -> None:
-    assert without_tokens(f"a {mint(KEY, TOKEN)} b") == "a  b"
+    assert without_tokens(f"a {mint(KEY, TOKEN)} b") == "a   b"
+
+
+def test_a_text_without_tokens_has_none_that_was_wrapped_around_another() -> None:
+    text = f"mp1.{TOKEN.probe}.a-{mint(KEY, TOKEN)}.1.1.{'A' * 22}"
+    assert list(candidates(without_tokens(text))) == []
