@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import quopri
+import time
 from email import message_from_bytes, policy
 from email.header import Header
 from email.message import EmailMessage, Message
@@ -404,6 +405,14 @@ UNKIND = st.tuples(st.lists(st.tuples(NAMES, VALUES), max_size=6), VALUES).map(
 def test_no_bytes_make_it_raise(raw: bytes) -> None:
     recognise(KEY, raw, SENDERS)
     worth_reading(raw, SENDERS)
+
+
+@pytest.mark.parametrize("unit", [b"(", b"@", b"a:b;", b"a,", b"<"])
+def test_an_endless_author_is_nobody_s_and_costs_nothing(unit: bytes) -> None:
+    begun = time.process_time()
+    for size in (500, 2000, 64 << 10, 4 << 20):
+        assert not worth_reading(b"From: " + OURS.encode() + b" " + unit * (size // len(unit)) + b"\r\n\r\n", SENDERS)
+    assert time.process_time() - begun < 2  # most of it for finding the field; it was 10 s
 
 
 def test_no_depth_of_nesting_makes_it_raise() -> None:
