@@ -17,7 +17,7 @@ PYTHON_CHECK = "$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench soak chaos constraints clean
+.PHONY: help demo test lint bench soak chaos fuzz constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.* ## /make \1\t/p' Makefile | expand -t 20
@@ -46,6 +46,9 @@ chaos: .venv/dev.stamp ## ten minutes of kill -9 while its servers freeze, resta
 	@deploy/debian-packages.sh $(TEST_BED)
 	.venv/bin/python -m tests.chaos $(ARGS)
 
+fuzz: .venv/fuzz.stamp ## every parser of foreign bytes against what nobody sends, a minute each
+	.venv/bin/python -m tests.fuzz $(ARGS)
+
 .venv/run.stamp: pyproject.toml constraints.txt
 	@$(PYTHON_CHECK)
 	@deploy/debian-packages.sh $(VENV_PACKAGE)
@@ -59,12 +62,17 @@ chaos: .venv/dev.stamp ## ten minutes of kill -9 while its servers freeze, resta
 	$(PIP) install --require-hashes -r constraints-dev.txt
 	@touch $@
 
+# Apart from the others: atheris comes as a wheel for some Pythons only, and nothing but `make fuzz` needs it.
+.venv/fuzz.stamp: .venv/dev.stamp constraints-fuzz.txt
+	$(PIP) install --only-binary :all: --require-hashes -r constraints-fuzz.txt
+	@touch $@
+
 # PIP_FIND_LINKS is unset because hashes of local files are not those of a whole release.
 COMPILE = env -u PIP_FIND_LINKS CUSTOM_COMPILE_COMMAND="make constraints" .cache/pip-tools/bin/python -m piptools compile \
 	--quiet --no-config --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-find-links $(ARGS)
-DEV_TOOLS = import tomllib; \
-	tools = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['dev']; \
+TOOLS = import sys, tomllib; \
+	tools = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]]; \
 	print(*(tool for tool in tools if not tool.startswith('mailprobe[')), sep='\n')
 
 constraints: ## pin again what pyproject.toml asks for (ARGS=--upgrade: the newest)
@@ -75,8 +83,9 @@ constraints: ## pin again what pyproject.toml asks for (ARGS=--upgrade: the newe
 	"$(PYTHON)" -m venv .cache/pip-tools
 	.cache/pip-tools/bin/python -m pip --disable-pip-version-check --quiet install $(PIP_TOOLS)
 	printf '%s\n' hatchling editables pip | $(COMPILE) --extra demo --extra speed -o constraints.txt pyproject.toml -
-	"$(PYTHON)" -c "$(DEV_TOOLS)" | $(COMPILE) -c constraints.txt -o constraints-dev.txt -
-	sed -i 's/-r -$$/make constraints/' constraints.txt constraints-dev.txt
+	"$(PYTHON)" -c "$(TOOLS)" dev | $(COMPILE) -c constraints.txt -o constraints-dev.txt -
+	"$(PYTHON)" -c "$(TOOLS)" fuzz | $(COMPILE) -c constraints-dev.txt -o constraints-fuzz.txt -
+	sed -i 's/-r -$$/make constraints/' constraints.txt constraints-dev.txt constraints-fuzz.txt
 
 clean: ## remove .venv and all caches
 	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

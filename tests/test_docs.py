@@ -118,7 +118,7 @@ def test_every_link_between_the_documents_leads_somewhere() -> None:
 
 
 def test_the_pinned_packages_name_no_address_and_no_path() -> None:
-    for name in ("constraints.txt", "constraints-dev.txt"):
+    for name in ("constraints.txt", "constraints-dev.txt", "constraints-fuzz.txt"):
         lines = (ROOT / name).read_text().splitlines()
         said = [line for line in lines if not line.startswith("    --hash=sha256:")]
         assert not [line for line in said if re.search(r"://|--index|--find-links|--trusted|(^|\s)/|@", line)], name
