@@ -415,6 +415,16 @@ def test_an_endless_author_is_nobody_s_and_costs_nothing(unit: bytes) -> None:
     assert time.process_time() - begun < 2  # most of it for finding the field; it was 10 s
 
 
+@pytest.mark.parametrize("unit", [b"Status: 5.1.1\r\n", b"a:\r\n", b"Subject: =?utf-8?q?a?=\r\n", b"--b\r\n"])
+def test_the_largest_mail_that_imap_carries_costs_nothing(unit: bytes) -> None:
+    raw = b"Content-Type: multipart/mixed; boundary=b\r\n" + unit * ((32 << 20) // len(unit))
+    begun = time.process_time()
+    assert recognise(KEY, raw, SENDERS) is None
+    assert not worth_reading(raw, SENDERS)
+    assert time.process_time() - begun < 2  # 0.1 s; it was 5 s and more
+    assert known(RAW + b"x" * (1 << 20)).removable
+
+
 def test_no_depth_of_nesting_makes_it_raise() -> None:
     # As deep as 64 KiB, which is what the watcher reads of a mail, can hold.
     sender = b"From: " + OURS.encode() + b"\r\n"

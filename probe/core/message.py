@@ -21,7 +21,8 @@ from probe.core.token import Token, candidates, mint, verify
 HEADER = "X-Mailprobe-Token"
 SUBJECT = "mailprobe test mail "
 
-_LONGEST_FROM = 2000  # octets: the standard library's parser takes 3 s for a MiB, and a header may have 64
+_LIMIT = 256 * 1024  # octets that are looked at; servers take headers of 100 KiB or so, IMAP carries any
+_LONGEST_FROM = 2000  # octets: the standard library's parser takes 3 s for a MiB
 
 _BODY = """\
 This is an automatic test mail. Nobody needs to read it or answer it.
@@ -112,6 +113,7 @@ def recognise(key: bytes, raw: bytes, senders: frozenset[str]) -> Recognised | R
     senders and answers no other mail. Without the field, both are needed to be recognised, and to be removed the
     subject must be to the letter the one that we wrote.
     """
+    raw = raw[:_LIMIT]
     head = parse_head(raw)
     places: tuple[tuple[Literal["header", "subject", "body"], Iterator[str]], ...] = (
         ("header", values(head, HEADER)),
@@ -139,7 +141,7 @@ def recognise(key: bytes, raw: bytes, senders: frozenset[str]) -> Recognised | R
 def worth_reading(head: bytes, senders: frozenset[str]) -> bool:
     """Whether a mail whose header holds no token may still hold one in its body: only mail from our own senders is
     opened, so that nobody's letters are read."""
-    return _is_from(parse_head(head), senders)
+    return _is_from(parse_head(head[:_LIMIT]), senders)
 
 
 def _answers_another(head: Head) -> bool:
