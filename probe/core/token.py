@@ -53,7 +53,7 @@ def candidates(text: str) -> Iterator[str]:
 
 
 def without_tokens(text: str) -> str:
-    """The text with nothing in it that is shaped like a token: a route's name or a MAC may look like any word."""
+    """The text with a space for each word that is shaped like a token: a route's name or a MAC may look like any."""
     return _SHAPE.sub(" ", text)  # a space: what stood around one must not become the next
 
 
