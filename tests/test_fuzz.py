@@ -160,3 +160,10 @@ def test_a_finding_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
         command.main(["picky", "--repeat", base64.b64encode(b"\xff\0").decode()])
     with pytest.raises(SystemExit):
         command.main(["nobody"])
+
+
+def test_a_finding_is_told_with_its_traceback() -> None:
+    trace, end = " === Uncaught Python exception: ===\nKeyError: 1\nTraceback", "ERROR: libFuzzer: fuzz target exited"
+    assert command._complaint(f"INFO: x\n\n{trace}\n\n==7== {end}\nMS: 1") == trace.strip()
+    assert command._complaint(f"INFO: x\n==7== {end}\nMS: 1") == end
+    assert command._complaint("No module named atheris") == "No module named atheris"

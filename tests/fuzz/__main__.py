@@ -92,8 +92,9 @@ def _numbers(said: str) -> str:
 
 
 def _complaint(said: str) -> str:
-    begin = max(said.find(" === "), said.find("ERROR: libFuzzer"), 0)
-    return said[begin : begin + 3000].strip()
+    """The traceback, or what libFuzzer says of an input that took too long or too much."""
+    found = re.search(r" === Uncaught.*?(?=\n==\d+==)|ERROR: libFuzzer.*?(?=\nMS: |\Z)", said, re.S)
+    return found[0][:4000].strip() if found else said[-4000:]
 
 
 def _fuzz(name: str, directory: Path, span: str) -> None:
