@@ -100,7 +100,7 @@ def _complaint(said: str) -> str:
 def _fuzz(name: str, directory: Path, span: str) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["probe", "email"]):
+    with atheris.instrument_imports(include=["probe", "email", "tests.fuzz"]):
         from .targets import TARGETS
     atheris.Setup(
         [
