@@ -441,7 +441,7 @@ TARGETS: dict[str, Target] = {
         [bytes([number]) + b"@" for number in (0, 1, 2, 5)],
         lambda data: _loop().run_until_complete(_conversation(data[:1], cut(data[1:]))),
     ),
-    "answers": Target(answers, (*_IMAP, *_LISTED), _IMAP_WORDS, (b"@", b"* 1 FETCH (@", b"* LIST (@")),
+    "answers": Target(answers, (*_IMAP, *_LISTED), _IMAP_WORDS, (b"@", b"* X (@")),
     "challenge": Target(
         challenge,
         (
