@@ -12,8 +12,7 @@ import itertools
 import os
 import random
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,290 +20,39 @@ from hypothesis import strategies as st
 
 from probe.clock import now
 from probe.core import asking, schedule
-from probe.core.events import Arrived, Cursor, Instant, Place, elapsed
-from probe.core.message import HEADER, Mail, Recognised, Refused, compose, recognise, worth_reading
-from probe.core.outcome import Sink
-from probe.core.settings import Account, Asking, Secret
-from probe.core.token import Token
+from probe.core.events import Place, elapsed
+from probe.core.message import HEADER, recognise
+from probe.core.settings import Asking
 from probe.mail import folder as folder_module
 from probe.mail import watcher as module
-from probe.mail.watcher import Watcher
 
-from .fake_imap import CAPABILITIES, FakeImap, Folder, Handler
-
-LIMIT = 5.0  # seconds: whoever waits longer waits for ever
-FASTER = 20_000.0  # how much shorter the pauses between sessions are
-KEY = b"k" * 32
-SENDER, OWN = "probe@example.de", "probe@example.org"
-SENDERS = frozenset({SENDER})
-FOREIGN = b"From: aunt@example.net\r\nSubject: cake\r\n\r\nSunday?\r\n"
-NEVER = Asking(budget=0)
-BARE = CAPABILITIES.replace(b" UIDPLUS", b"")
-DEAF = CAPABILITIES.replace(b" IDLE", b"")
-
-
-def probe_id(number: int) -> str:
-    return f"{number:016x}"
-
-
-def ours(number: int, route: str = "r") -> bytes:
-    """Our mail for probe number so and so, as delivered."""
-    at = 1_700_000_000.0 + number
-    return compose(KEY, Token(probe_id(number), route, at, at), Mail(SENDER, OWN))
-
-
-def token_of(raw: bytes) -> bytes:
-    return re.search(rb"mp1\.\S+", raw)[0]  # type: ignore[index]
-
-
-@dataclass
-class Told(Sink):
-    """Remembers what it was told."""
-
-    ups: int = 0
-    downs: list[tuple[str, float]] = field(default_factory=list)  # (reason, retry)
-    asks: int = 0
-    reasons: list[str] = field(default_factory=list)
-    removals: list[int] = field(default_factory=list)
-    removals_refused: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def mailbox_up(self, account: str) -> None:
-        self.ups += 1
-
-    def mailbox_down(self, account: str, reason: str, detail: str, retry: float) -> None:
-        self.downs.append((reason, retry))
-
-    def asked(self, account: str) -> None:
-        self.asks += 1
-
-    def unrecognised(self, account: str, reason: str) -> None:
-        self.reasons.append(reason)
-
-    def removed(self, account: str, mails: int) -> None:
-        self.removals.append(mails)
-
-    def removal_refused(self, account: str, reason: str) -> None:
-        self.removals_refused.append(reason)
-
-    def note(self, account: str, text: str) -> None:
-        self.notes.append(text)
-
-
-@dataclass
-class Book:
-    """The recorder: takes what is seen, and settles it as soon as it is asked to, or by itself."""
-
-    automatic: bool = True
-    arrivals: list[Arrived] = field(default_factory=list)
-    cursors: list[Cursor] = field(default_factory=list)
-    watcher: Watcher | None = None
-
-    def report(self, event: Arrived) -> None:
-        self.arrivals.append(event)
-        if self.automatic:
-            asyncio.get_running_loop().call_soon(self.settle, event.place)
-
-    def read_up_to(self, cursor: Cursor) -> None:
-        self.cursors.append(cursor)
-
-    def settle(self, place: Place) -> None:
-        assert self.watcher
-        self.watcher.settle(place, True)
-
-    @property
-    def probes(self) -> list[int]:
-        return [int(arrived.probe, 16) for arrived in self.arrivals]
-
-    def places(self, number: int) -> set[Place]:
-        return {arrived.place for arrived in self.arrivals if arrived.probe == probe_id(number)}
-
-    def last(self) -> Arrived:
-        return self.arrivals[-1]
-
-
-@dataclass
-class Clock:
-    """The real one, and what was skipped."""
-
-    skipped: float = 0.0
-
-    def __call__(self) -> Instant:
-        return now().shifted(self.skipped)
-
-
-@dataclass
-class Scene:
-    fake: FakeImap
-    watcher: Watcher
-    book: Book
-    told: Told
-    clock: Clock
-    task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self.task = asyncio.create_task(self.watcher.run())
-
-    async def up(self, times: int = 1) -> None:
-        await until(lambda: self.told.ups >= times and self.watcher.up)
-
-    async def listening(self, folder: str = "INBOX") -> None:
-        """Until the watcher idles there."""
-
-        def idles() -> bool:
-            return bool(self.fake.inbox(folder).idle_tag)
-
-        await until(idles)
-
-    async def stop(self) -> None:
-        assert self.task
-        async with asyncio.timeout(LIMIT):
-            while not self.task.done():  # that once is enough has a test of its own
-                self.task.cancel()
-                await asyncio.wait([self.task], timeout=0.2)
-
-    def count(self, part: bytes) -> int:
-        return sum(part in line for line in self.fake.lines)
-
-    def commands(self) -> list[bytes]:
-        return [line.partition(b" ")[2] for line in self.fake.lines]
-
-    def left(self, folder: str = "INBOX") -> list[int]:
-        return sorted(self.fake.folders[folder].mails)
-
-
-async def until(condition: Callable[[], object], seconds: float = LIMIT) -> None:
-    """Until it holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.001)
-
-
-async def turns(number: int = 50) -> None:
-    """Let whatever is ready happen: for what must *not* happen."""
-    for _ in range(number):
-        await asyncio.sleep(0.0002)
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions follow one another at once; the pauses that would have been are 20,000 times those in Told.downs."""
-
-    def backoff(rng: random.Random, first: float, longest: float) -> Iterator[float]:
-        return (delay / FASTER for delay in schedule.backoff(rng, first, longest))
-
-    monkeypatch.setattr(module, "backoff", backoff)
-
-
-def account(fake: FakeImap, **more: object) -> Account:
-    return Account("own", OWN, "me", Secret("hunter2"), imap=fake.server(), **{"asking": NEVER, **more})  # type: ignore[arg-type]
-
-
-@contextlib.asynccontextmanager
-async def watching(
-    fake: FakeImap,
-    *,
-    settled: bool = True,
-    cursors: Iterable[Cursor] = (),
-    backlog_since: float | None = None,
-    timeout: float = LIMIT,
-    wait: bool = True,
-    recognise_with: Callable[[bytes], Recognised | Refused | None] | None = None,
-    **more: object,
-) -> AsyncIterator[Scene]:
-    """A watcher at work on this mailbox, up, and a look at its commands when it has ended."""
-    told, book, clock = Told(), Book(settled), Clock()
-    watcher = Watcher(
-        account(fake, **more),
-        book,
-        told,
-        clock,
-        random.Random(1),
-        recognise=recognise_with or (lambda raw: recognise(KEY, raw, SENDERS)),
-        worth_reading=lambda head: worth_reading(head, SENDERS),
-        cursors=cursors,
-        backlog_since=backlog_since,
-        timeout=timeout,
-    )
-    book.watcher = watcher
-    scene = Scene(fake, watcher, book, told, clock)
-    scene.start()
-    try:
-        async with asyncio.timeout(4 * LIMIT):
-            if wait:
-                await scene.up()
-                await scene.listening() if b"IDLE" in fake.capabilities else None
-            yield scene
-    finally:
-        assert scene.task
-        crashed = scene.task.done()
-        await scene.stop()
-    assert not crashed, "run() has ended by itself"
-    nothing_harmful(fake)
-
-
-@contextlib.asynccontextmanager
-async def unreachable(fake: FakeImap) -> AsyncIterator[Scene]:
-    """A watcher that knocks at a port where nobody listens."""
-    port, fake.port = fake.port, 1
-    try:
-        async with watching(fake, wait=False) as scene:
-            yield scene
-    finally:
-        fake.port = port
-
-
-def nothing_harmful(fake: FakeImap) -> None:
-    for line in fake.lines:
-        command = line.partition(b" ")[2].upper()
-        assert not command.startswith((b"CLOSE", b"EXPUNGE", b"STORE", b"UID MOVE", b"MOVE", b"UID COPY", b"DELETE"))
-        if command.startswith(b"UID STORE"):
-            assert re.fullmatch(rb"UID STORE [\d,:]+ \+FLAGS \(\\(DELETED|SEEN)\)", command)
-        if command.startswith(b"UID EXPUNGE"):
-            assert re.fullmatch(rb"UID EXPUNGE [\d,:]+", command)
-        if b"BODY" in command:
-            assert b"BODY.PEEK" in command
-
-
-def touched(fake: FakeImap) -> list[bytes]:
-    return [line for line in fake.lines if b"STORE" in line or b"EXPUNGE" in line]
-
-
-def cursor(uid: int, ago: float = 60.0, folder: str = "INBOX", uidvalidity: int = 1) -> Cursor:
-    return Cursor("own", folder, uidvalidity, uid, now().shifted(-ago))
-
-
-def once(wanted: bytes, do: Callable[[FakeImap], object], after: int = 0) -> tuple[Handler, list[FakeImap]]:
-    """A handler that at the first command of this kind (after so many) does something and answers nothing.
-
-    The list is for the fake, which is not there yet.
-    """
-    fakes: list[FakeImap] = []
-    seen = [0]
-
-    async def handler(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
-        if not (command + b" " + args).upper().startswith(wanted):
-            return False
-        seen[0] += 1
-        if seen[0] != after + 1:
-            return False
-        fake = fakes[0]
-        fake.sessions.sort(key=lambda session: session.writer is writer)  # "the last session" is the one that speaks
-        do(fake)
-        return True
-
-    return handler, fakes
-
-
-def refusing(wanted: bytes, answer: bytes = b"NO [NOPERM] not you") -> Handler:
-    async def handler(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
-        if (command + b" " + args).upper().startswith(wanted):
-            writer.write(tag + b" " + answer + b"\r\n")
-            return True
-        return False
-
-    return handler
-
+from .fake_imap import CAPABILITIES, FakeImap, Folder
+from .watching import (
+    BARE,
+    DEAF,
+    FASTER,
+    FOREIGN,
+    KEY,
+    LIMIT,
+    REPLY,
+    SENDER,
+    SENDERS,
+    Scene,
+    cursor,
+    noops,
+    once,
+    ours,
+    probe_id,
+    refusing,
+    silent_idle,
+    stripped,
+    token_of,
+    touched,
+    turns,
+    unreachable,
+    until,
+    watching,
+)
 
 # ---------------------------------------------------------------- the first look
 
@@ -574,17 +322,6 @@ async def test_a_pushed_mail_is_stamped_by_its_first_byte() -> None:
         assert scene.told.asks == 0
 
 
-def silent_idle(fake: FakeImap) -> None:
-    """Only a NOOP tells."""
-    fake.idle_lag, fake.tellers = None, frozenset({b"NOOP"})
-
-
-def noops(fake: FakeImap, since: Instant) -> list[float]:
-    """When NOOPs came to INBOX's session."""
-    pairs = zip(fake.lines, fake.stamps, strict=True)
-    return [elapsed(since, at) for line, at in pairs if line.endswith(b" NOOP") and elapsed(since, at) >= 0]
-
-
 async def test_a_mail_that_idle_keeps_to_itself_is_seen_by_asking() -> None:
     async with FakeImap() as fake, watching(fake, asking=Asking(0.02, 60)) as scene:
         silent_idle(fake)
@@ -827,13 +564,6 @@ async def test_mails_to_be_kept_are_reported_once_and_never_touched(capabilities
         assert scene.book.probes == [1, 2]
 
 
-def stripped(raw: bytes, subject: bytes = b"Subject: (no subject)") -> bytes:
-    """As by a gateway that drops unknown fields and rewrites the subject: the token stands in the body alone."""
-    head, gap, body = raw.partition(b"\r\n\r\n")
-    head = re.sub(rb"(?m)^%s: .*\r\n" % HEADER.encode(), b"", head)
-    return re.sub(rb"(?m)^Subject: .*$", subject, head.replace(b"\r\n", b"\n")).replace(b"\n", b"\r\n") + gap + body
-
-
 async def test_a_token_in_the_body_alone_is_found_by_reading_on_and_the_mail_is_left() -> None:
     mail = stripped(ours(1))
     assert recognise(KEY, mail.partition(b"\r\n\r\n")[0], SENDERS) is None
@@ -855,12 +585,6 @@ async def test_a_token_in_the_subject_alone_is_found_and_the_mail_is_removed() -
         fake.append_all([FOREIGN, mail])
         await until(lambda: scene.left() == [1])
         assert not scene.count(b"BODY.PEEK[]")
-
-
-REPLY = (
-    b"From: aunt@example.net\r\nIn-Reply-To: <x@example.de>\r\n"
-    b"Subject: Re: mailprobe test mail %b\r\n\r\n> %b\r\nWhat?\r\n"
-)
 
 
 @pytest.mark.parametrize(
