@@ -446,6 +446,20 @@ async def test_only_growth_rings() -> None:
         assert line.rung is not None
 
 
+async def test_mails_that_went_are_counted_whether_the_server_says_so_or_only_that_there_are_fewer() -> None:
+    async with talking(mails=5) as (fake, line):
+        assert line.expunged == 0
+        fake.push(b"* 5 EXPUNGE\r\n* 4 EXISTS\r\n")
+        await line.noop()
+        assert line.expunged == 1
+        fake.push(b"* 2 EXISTS\r\n")
+        await line.noop()
+        assert line.expunged == 3
+        fake.push(b"* 4 EXISTS\r\n")
+        await line.noop()
+        assert line.expunged == 3
+
+
 @both_loops
 async def test_a_select_rings_for_nothing_but_what_comes_after_it() -> None:
     answer = b"* 7 EXISTS\r\n* OK [UIDVALIDITY 9] x\r\n* 8 EXISTS\r\nTAG OK x\r\n* 9 EXISTS\r\n"

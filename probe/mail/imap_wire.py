@@ -343,6 +343,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
                 self.facts["EXISTS"] = count
             elif self.exists is not None:
                 self.grown += max(0, count - self.exists)
+                self.expunged += max(0, self.exists - count)  # the server forgot to say EXPUNGE
                 self.exists = count
                 if grown:
                     self._ring(at)
