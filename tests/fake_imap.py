@@ -30,7 +30,7 @@ XOAUTH2_REFUSAL = b'{"status":"400","schemes":"Bearer","scope":"https://mail.goo
 Handler = Callable[[bytes, bytes, bytes, asyncio.StreamWriter], Awaitable[bool]]
 
 
-@dataclass
+@dataclass(eq=False)
 class Mail:
     uid: int
     raw: bytes
@@ -54,6 +54,7 @@ class Session:
         self.writer = writer
         self.folder: Folder | None = None
         self.view: list[int] = []
+        self.replaced: list[int] = []  # UIDs in view under which another mail lies now
         self.idle_tag = b""
         self.command = b""  # the last one
 
@@ -66,17 +67,22 @@ class Session:
         if self.folder is None:
             return
         for index in reversed(range(len(self.view))):
-            if self.view[index] not in self.folder.mails:
+            if self.view[index] not in self.folder.mails or self.view[index] in self.replaced:
                 del self.view[index]
                 self.send(b"* %d EXPUNGE" % (index + 1))
-        fresh = [uid for uid in self.folder.mails if not self.view or uid > self.view[-1]]
+        last = self.view[-1] if self.view else 0
+        fresh = [uid for uid in self.folder.mails if uid > last or uid in self.replaced]
+        self.replaced.clear()
         if fresh:
-            self.view += fresh
+            self.view = sorted({*self.view, *fresh})
             self.send(b"* %d EXISTS" % len(self.view))
 
 
 class FakeImap:
     """`async with FakeImap() as fake`, then `Connection.open(fake.server(), …)`.
+
+    What clients do to mails is in `harm`, in order: the flag that was set, or b"expunged"; what
+    a test does by `remove`, `reuse`, `recreate` is not, for that is others' doing.
 
     handler(tag, command, args, writer) is asked first for every line and returns True for what it has dealt with; DONE
     and other tagless lines come with the line as the command and an empty tag. `push`, `close` and `reset` act on the
@@ -104,6 +110,10 @@ class FakeImap:
         self.folders = {"INBOX": Folder(), "Junk": Folder(attributes=b"\\HasNoChildren \\Junk")}
         self.lines: list[bytes] = []  # every line received, without CRLF
         self.stamps: list[Instant] = []  # when each of them had come
+        self.harm: list[tuple[bytes, Mail]] = []
+        self.before_done: Callable[[Session], None] = lambda session: (
+            None
+        )  # the command has taken effect, OK is to come
         self.idle_lag: float | None = 0.0
         self.tellers: frozenset[bytes] | None = None
         self.uidnext = True
@@ -167,6 +177,30 @@ class FakeImap:
         """Another client expunges it."""
         del self.folders[folder].mails[uid]
         self.tell_idlers()
+
+    def reuse(self, uid: int, raw: bytes, folder: str = "INBOX") -> Mail:
+        """Against RFC 9051 §2.3.1.1: a mail goes, and another one comes under its UID."""
+        box = self.folders[folder]
+        box.mails[uid] = mail = Mail(uid, raw, datetime.now(UTC).timestamp())
+        for session in self.sessions:
+            if session.folder is box and uid in session.view:
+                session.replaced.append(uid)
+        self.tell_idlers()
+        return mail
+
+    def recreate(self, folder: str, *, tell: bool) -> None:
+        """Somebody restores the folder: the same mails from UID 1 on, under another UIDVALIDITY.
+
+        tell: sessions are told and go on in the new folder; else they go on in the old one, which is a ghost.
+        """
+        old = self.folders[folder]
+        new = Folder(old.uidvalidity + 1, len(old.mails) + 1, old.attributes, old.delimiter)
+        new.mails = {n: Mail(n, m.raw, m.stored, set(m.flags)) for n, m in enumerate(old.mails.values(), 1)}
+        self.folders[folder] = new
+        for session in self.sessions if tell else ():
+            if session.folder is old:
+                session.folder, session.view = new, list(new.mails)
+                session.send(b"* OK [UIDVALIDITY %d] restored" % new.uidvalidity)
 
     def tell_idlers(self) -> None:
         for session in self.sessions:
@@ -244,6 +278,7 @@ class FakeImap:
             act(tag, args, session)
 
     def _done(self, tag: bytes, session: Session, text: bytes = b"done") -> None:
+        self.before_done(session)
         if self.tellers is None or session.command in self.tellers:
             session.news()
         session.send(tag + b" OK " + text)
@@ -379,16 +414,21 @@ class FakeImap:
         uids, action, flags = args.split(b" ", 2)
         for index, mail in self._chosen(uids, session):
             mail.flags |= set(flags.strip(b"()").split())
+            self.harm += [(flag, mail) for flag in flags.strip(b"()").split()]
             if not action.upper().endswith(b".SILENT"):
                 session.send(b"* %d FETCH (UID %d FLAGS (%s))" % (index, mail.uid, b" ".join(sorted(mail.flags))))
         self._done(tag, session)
 
     def _on_uid_expunge(self, tag: bytes, args: bytes, session: Session) -> None:
         assert session.folder is not None
-        for uid in [mail.uid for _, mail in self._chosen(args, session) if b"\\Deleted" in mail.flags]:
-            del session.folder.mails[uid]
+        for mail in [mail for _, mail in self._chosen(args, session) if b"\\Deleted" in mail.flags]:
+            self.harm.append((b"expunged", mail))
+            del session.folder.mails[mail.uid]
         self._done(tag, session)
         self.tell_idlers()
+
+    def _on_expunge(self, tag: bytes, args: bytes, session: Session) -> None:
+        self._on_uid_expunge(tag, b"1:*", session)
 
 
 def certificate(directory: Path, name: str = "127.0.0.1", days: int = 30) -> tuple[ssl.SSLContext, Path]:

@@ -96,7 +96,7 @@ class _Unsettled:
     removable: bool
     not_before: Instant | None  # when it was certainly not there
     read: Instant
-    expunged: int  # how many mails had gone from the folder when it was read
+    expunged: int  # how many mails had gone from the folder before it was read
 
 
 @dataclass(slots=True)
@@ -245,17 +245,24 @@ class FolderWatch:
                 await self._read(connection, line, detection, announced)
 
     async def _read(self, connection: Connection, uids: str, detection: Detection, announced: Instant) -> None:
+        expunged = connection.expunged  # before: the answer itself may tell of more
         mails = await connection.fetch(uids, _HEADER)
         not_before = self.looked
         for number, mail in enumerate(sorted(mails, key=lambda mail: mail.uid), 1):
             if number % 50 == 0:
                 await asyncio.sleep(0)  # parsing takes 0.1 ms each; others' stamps must not wait for thousands
             if mail.uid > self.last or not uids.endswith(":*"):
-                await self._judge(connection, mail, detection, announced, not_before)
+                await self._judge(connection, mail, detection, announced, not_before, expunged)
                 self.last = max(self.last, mail.uid)
 
     async def _judge(
-        self, connection: Connection, mail: Fetched, detection: Detection, at: Instant, not_before: Instant | None
+        self,
+        connection: Connection,
+        mail: Fetched,
+        detection: Detection,
+        at: Instant,
+        not_before: Instant | None,
+        expunged: int,
     ) -> None:
         mailbox, name = self.mailbox, self.mailbox.account.name
         found = await self._recognise(connection, mail)
@@ -263,11 +270,11 @@ class FolderWatch:
         if isinstance(found, Refused):
             mailbox.sink.unrecognised(name, found.reason)
         elif isinstance(found, Notice):
-            self.unsettled[mail.uid] = _Unsettled(found.probe, False, not_before, at, connection.expunged)
+            self.unsettled[mail.uid] = _Unsettled(found.probe, False, not_before, at, expunged)
             mailbox.recorder.report(_news(found, at, place))
         elif isinstance(found, Recognised):
             probe, sure = found.token.probe, found.removable
-            self.unsettled[mail.uid] = _Unsettled(probe, sure, not_before, mailbox.clock(), connection.expunged)
+            self.unsettled[mail.uid] = _Unsettled(probe, sure, not_before, mailbox.clock(), expunged)
             self.settling = 0
             arrived = Arrived(probe, at, place, self.watched.placement, detection, not_before, mail.internal_date, sure)
             mailbox.seen(arrived, found.token.route)
@@ -304,7 +311,7 @@ class FolderWatch:
         if ours and self.unsettled[place.uid].removable and not self.mailbox.account.keep_mails:
             self.removable.add(place.uid)
         else:
-            del self.unsettled[place.uid]
+            self._let_go(place.uid)
         self.wake.set()
 
     async def _remove(self, connection: Connection) -> None:
@@ -313,53 +320,68 @@ class FolderWatch:
             return
         try:
             await self._verify_again(connection)
-            uids = sorted(self.removable)
-            gone_before = connection.expunged
-            marked = await connection.mark(uids, ["\\Deleted" if connection.can_expunge else "\\Seen"])
-            if missing := set(uids) - marked:
-                self._vanished(missing - await connection.existing(sorted(missing)))
-            if connection.can_expunge:
-                await connection.expunge(uids)
+            uids = {uid for uid in self.removable if not self._doubtful(uid, connection)}
+            if uids:
+                await self._remove_these(connection, uids)
         except CommandRefused as error:  # read-only, or over quota; the measurement goes on
             self.refused = self.mailbox.clock()
             self.mailbox.sink.removal_refused(self.mailbox.account.name, error.reason)
             text = f"cannot remove test mails from {self.watched.name}: {error}"
             self.mailbox.sink.note(self.mailbox.account.name, text)
-            return
-        for uid in uids:
-            self.unsettled.pop(uid, None)
-        self.removable.difference_update(uids)  # others may have been settled meanwhile
+        if self.removable:  # they were settled meanwhile, or are in doubt once more
+            self.settling = 0
+
+    async def _remove_these(self, connection: Connection, uids: set[int]) -> None:
+        gone_before = connection.expunged
+        flag = "\\Deleted" if connection.can_expunge else "\\Seen"
+        marked = uids & await connection.mark(sorted(uids), [flag])
+        gone = uids - marked
+        if gone:
+            gone -= await connection.existing(sorted(gone))
+            self._vanished(gone)
+        if connection.can_expunge:
+            if connection.expunged != gone_before:
+                return  # whatever lies under these UIDs now, it is to be read before it is removed
+            await connection.expunge(sorted(uids - gone))
+        for uid in uids - gone:
+            self._let_go(uid)
         if connection.expunged - gone_before == len(marked):  # ours and no others
             for mail in self.unsettled.values():
                 mail.expunged += len(marked)
         self.mailbox.sink.removed(self.mailbox.account.name, len(marked))
 
+    def _let_go(self, uid: int) -> None:
+        self.unsettled.pop(uid, None)
+        self.removable.discard(uid)
+
+    def _doubtful(self, uid: int, connection: Connection) -> bool:
+        """Whether another mail could lie there by now, if the server counts UIDs wrongly."""
+        known = self.unsettled[uid]
+        return known.expunged != connection.expunged or elapsed(known.read, self.mailbox.clock()) > _SURE_FOR
+
     async def _verify_again(self, connection: Connection) -> None:
-        """Read once more what is to be removed, if mails have gone or time has passed since its token was verified: a
-        server that counts UIDs wrongly could have put another mail there."""
-        now, known = self.mailbox.clock(), self.unsettled
-        stale = [uid for uid in self.removable if elapsed(known[uid].read, now) > _SURE_FOR]
-        doubtful = {*stale, *(uid for uid in self.removable if known[uid].expunged != connection.expunged)}
+        """Read once more what is to be removed, if mails have gone or time has passed since its token was verified."""
+        now, expunged, known = self.mailbox.clock(), connection.expunged, self.unsettled
+        doubtful = {uid for uid in self.removable if self._doubtful(uid, connection)}
         there = {}
         for line in uid_sets(sorted(doubtful)):
             mails = await connection.fetch(line, _HEADER)
             there.update({mail.uid: await self._recognise(connection, mail) for mail in mails if mail.uid in doubtful})
         self._vanished(doubtful - there.keys())
-        for uid in doubtful:
-            found = there.get(uid)
+        for uid in doubtful & self.removable:
+            found = there[uid]
             if isinstance(found, Recognised) and found.removable and found.token.probe == known[uid].probe:
-                known[uid].read, known[uid].expunged = now, connection.expunged
-                continue
-            if uid in there:
+                known[uid].read, known[uid].expunged = now, expunged
+            else:
                 self.mailbox.sink.unrecognised(self.mailbox.account.name, "uid_reused")
-            self.removable.discard(uid)
-            del known[uid]
+                self._let_go(uid)
 
     def _vanished(self, uids: set[int]) -> None:
         """Somebody else has taken away these mails, which were seen here."""
-        for uid in sorted(uids):
+        for uid in sorted(uids & self.unsettled.keys()):
             place = Place(self.mailbox.account.name, self.watched.name, self.uidvalidity, uid)
             self.mailbox.recorder.report(Vanished(self.unsettled[uid].probe, self.mailbox.clock(), place))
+            self._let_go(uid)
 
     def _may_remove(self) -> bool:
         return self.refused is None or elapsed(self.refused, self.mailbox.clock()) > _REMOVE_AGAIN
