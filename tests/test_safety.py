@@ -5,19 +5,34 @@ Rule: what was done to a mail is asked of the server (`FakeImap.harm`), never of
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from probe.clock import now
-from probe.core.events import Bounced, Vanished
-from probe.core.token import mint_envelope_id
+from probe.core.events import Accepted, Arrived, Bounced, Cursor, Event, Instant, Notified, Sending, Vanished
+from probe.core.match import UNRECOGNISED
+from probe.core.message import Mail as Provenance
+from probe.core.message import compose
+from probe.core.outcome import Outcome, Sink
+from probe.core.state import Probe
+from probe.core.token import Token, mint_envelope_id
+from probe.recorder import Recorder
 
 from .fake_imap import FakeImap, Mail, Session
-from .make import ROOT
+from .make import OK, ROOT, make_route
 from .watching import (
     FOREIGN,
     KEY,
+    LIMIT,
+    OWN,
     REPLY,
     SENDER,
+    Book,
     Scene,
     cursor,
     ours,
@@ -370,3 +385,266 @@ async def test_a_letter_is_not_opened(mail: bytes) -> None:
         assert scene.book.probes == [2]
         assert scene.book.others == []
         assert harmed(fake) == [2]
+
+
+# ---------------------------------------------------------------- whatever happens
+
+ELSEWHERE = "somebody@example.org"
+REASONS = {"forged": "forged", "other key": "forged", "reply": "reply", "forward": "foreign_sender",
+           "unknown": "foreign", "elsewhere": "elsewhere", "replay": "replayed"}  # fmt: skip
+QUIET = ("letter", "attached", "bounce", "gateway")  # mails that are not ours to touch and are not counted
+FOREIGNERS = (*REASONS, *QUIET)
+BY_OTHERS = ("expunge", "flag", "move", "copy")
+LIES = ("reuse", "restore")
+MOMENTS = ("UID_FETCH", "UID_STORE", "UID_EXPUNGE", "DONE")
+
+what = st.one_of(
+    st.sampled_from(["ours", "ours", "record", "pause", "pause", "cut", "look", "minute", "ghost"]),
+    st.sampled_from(FOREIGNERS),
+    st.sampled_from([*BY_OTHERS, *LIES]),
+)
+Deed = tuple[str, int, str]
+deeds = st.lists(
+    st.tuples(what, st.integers(0, 99), st.sampled_from(["now", "now", "now", *MOMENTS])), min_size=5, max_size=40
+)
+
+
+def raw_of(kind: str, number: int) -> bytes:
+    """A mail of this kind, about probe number so and so."""
+    raw, token = ours(number), token_of(ours(number))
+    match kind:
+        case "letter":
+            return FOREIGN
+        case "forged":
+            return raw.replace(token[-22:], b"A" * 22)
+        case "other key":
+            return compose(b"o" * 32, Token(probe_id(number), "r", 1.0, 1.0), Provenance(SENDER, OWN))
+        case "reply":
+            return REPLY.replace(b"%b", token)
+        case "forward":
+            return attached(raw, subject=b"Fwd: mailprobe test mail " + token)
+        case "attached":
+            return attached(raw)
+        case "replay":
+            return raw.replace(b"From: " + SENDER.encode(), b"From: mallory@example.net")
+        case "bounce":
+            return bounce(number)
+        case "gateway":
+            return stripped(raw)
+    return raw
+
+
+class Disk:
+    """A ledger without a disk."""
+
+    def __init__(self) -> None:
+        self.probes: dict[str, Probe] = {}
+
+    async def commit(self, events: Sequence[Event], probes: Iterable[Probe], cursors: Iterable[Cursor]) -> None:
+        self.probes.update({probe.id: probe for probe in probes})
+
+    async def find(self, probe: str) -> Probe | None:
+        return self.probes.get(probe)
+
+
+class World(Book, Sink):
+    """The mailbox in whose server and other clients hypothesis dwells, and the real recorder behind the watcher."""
+
+    def __init__(self, fake: FakeImap) -> None:
+        super().__init__(automatic=False)
+        self.fake, self.disk = fake, Disk()
+        self.recorder = Recorder(self.disk, now, lambda: {"r": make_route()}, self, self, LookupError)
+        self.kinds: dict[bytes, str] = {}
+        self.expected: Counter[bytes] = Counter()  # foreign mails that must be there
+        self.sent: list[int] = []
+        self.probe_of: dict[bytes, str] = {}
+        self.taken: set[str] = set()  # probes of which somebody else took a copy
+        self.unread: set[Mail] = set()  # mails under UIDs that were read already
+        self.renumbered = False
+        self.armed: list[Deed] = []
+        self.reasons: Counter[str] = Counter()
+
+    # -- the recorder's eyes and its listener
+
+    def report(self, event: Arrived | Vanished | Bounced | Notified) -> None:
+        super().report(event)
+        self.recorder.put(event)
+
+    def address(self, account: str) -> str | None:
+        return OWN
+
+    def looked(self, address: str) -> Instant | None:
+        return None
+
+    def look(self, address: str) -> None:
+        pass
+
+    def settle(self, event: Arrived | Bounced | Notified, ours: bool) -> None:  # type: ignore[override]
+        assert self.watcher
+        self.watcher.settle(event.place, ours)
+
+    def observe(self, outcome: Outcome) -> None:
+        if outcome.verdict in UNRECOGNISED:
+            self.reasons[str(outcome.verdict)] += 1
+
+    # -- what may happen
+
+    async def do(self, deed: Deed) -> None:
+        """Now, or at the moment that it names."""
+        name, number, moment = deed
+        folder = "Junk" if number % 3 == 0 else "INBOX"
+        if name == "pause":
+            await turns(number % 8)
+        elif name == "record":
+            await self.recorder.drain()
+        elif moment != "now" or (name in LIES and not self.idle(folder)):
+            self.armed.append(deed)
+        else:
+            self.act(name, number, folder)
+
+    def idle(self, folder: str) -> bool:
+        """Whether everybody who has this folder open hears of it before he can send his next command."""
+        sessions = [session for session in self.fake.sessions if session.folder is self.fake.folders[folder]]
+        return all(session.idle_tag or session.writer.is_closing() for session in sessions)
+
+    async def before(self, tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+        """A command has come and nothing is done yet: time for what is lawful at any time."""
+        name = f"UID_{args.split()[0].decode()}" if command == b"UID" else command.decode()
+        session = next(session for session in self.fake.sessions if session.writer is writer)
+        self.due(name, session, lambda deed: deed[0] not in LIES and deed[1] % 2 == 0)
+        return writer.is_closing()
+
+    def within(self, session: Session) -> None:
+        """It has taken effect, and OK is to come: nobody can be surprised now who listens."""
+        self.due(session.command.decode(), session, lambda deed: True)
+
+    def due(self, command: str, session: Session, now_is_the_time: Callable[[Deed], bool]) -> None:
+        folder = next((name for name, box in self.fake.folders.items() if box is session.folder), None)
+        for deed in self.armed[:]:
+            if folder and deed[2] in ("now", command) and now_is_the_time(deed):
+                self.armed.remove(deed)
+                self.act(deed[0], deed[1], folder)
+
+    def act(self, name: str, number: int, folder: str) -> None:
+        fake, box = self.fake, self.fake.folders[folder]
+        uid = sorted(box.mails)[number % len(box.mails)] if box.mails else 0
+        if name == "ours":
+            number = self.send(OWN)
+            raw = ours(number)
+            self.kinds[raw], self.probe_of[raw] = name, probe_id(number)
+            fake.append(raw, folder)
+        elif name in FOREIGNERS:
+            fake.append(self.known(name, number), folder)
+        elif name == "cut":
+            for session in fake.sessions[-1 - number % 2 :]:
+                session.writer.transport.abort()
+        elif name == "look":
+            assert self.watcher
+            self.watcher.look()
+        elif name == "minute":
+            self.skip(61.0)
+        elif name in ("restore", "ghost"):
+            fake.recreate(folder, tell=name == "restore")
+            self.renumbered = True
+        elif uid:
+            self.meddle(name, number, folder, uid)
+
+    def meddle(self, name: str, number: int, folder: str, uid: int) -> None:
+        """Another client, or a server that counts wrongly, lays hands on a mail."""
+        fake, mail = self.fake, self.fake.folders[folder].mails[uid]
+        match name:
+            case "flag":
+                mail.flags.add(DELETED if number % 2 else b"\\Flagged")
+            case "copy" | "move" if self.kinds[mail.raw] == "ours":
+                fake.append(mail.raw, "INBOX" if folder == "Junk" else "Junk")
+                if name == "move":
+                    fake.remove(uid, folder)
+            case "expunge" | "move" | "reuse":
+                if self.kinds[mail.raw] == "ours":
+                    self.taken.add(self.probe_of[mail.raw])
+                else:
+                    self.expected[mail.raw] -= 1
+                if name == "reuse":
+                    other = fake.reuse(uid, self.known(FOREIGNERS[number % len(FOREIGNERS)], number), folder)
+                    other.flags |= {DELETED} if number % 2 else set()
+                    self.unread.add(other)
+                else:
+                    fake.remove(uid, folder)
+
+    def skip(self, seconds: float) -> None:
+        """Set by the test: the watcher's clock."""
+
+    def send(self, recipient: str) -> int:
+        number = len(self.sent)
+        self.sent.append(number)
+        at = now()
+        self.recorder.put(Sending(probe_id(number), at, "r", at, SENDER, recipient))
+        self.recorder.put(Accepted(probe_id(number), at, OK))
+        return number
+
+    def known(self, kind: str, number: int) -> bytes:
+        """A mail that is not ours to touch, from now on expected to be there."""
+        arrived = [int(name, 16) for name, probe in self.disk.probes.items() if probe.places]
+        if kind == "replay" and not arrived:
+            kind = "letter"
+        if kind == "elsewhere":
+            number = self.send(ELSEWHERE)
+        elif kind == "unknown":
+            number += 10_000
+        elif kind == "replay":
+            number = arrived[number % len(arrived)]
+        elif self.sent:
+            number = self.sent[number % len(self.sent)]
+        raw = raw_of(kind, number)
+        self.kinds[raw] = kind
+        self.expected[raw] += 1
+        return raw
+
+    # -- what must hold
+
+    def lying(self) -> list[Mail]:
+        return [mail for box in self.fake.folders.values() for mail in box.mails.values()]
+
+    def only_ours_were_touched(self) -> None:
+        for action, mail in self.fake.harm:
+            assert self.kinds[mail.raw] == "ours", f"{action!r} for a mail that is {self.kinds[mail.raw]}"
+            assert self.disk.probes[self.probe_of[mail.raw]].places, "touched, and not on record"
+        assert Counter(mail.raw for mail in self.lying() if self.kinds[mail.raw] != "ours") == +self.expected
+
+    def settled(self, scene: Scene) -> bool:
+        """Whether all of ours are removed, and all that is to be counted is."""
+        lying = [self.kinds[mail.raw] for mail in self.lying() if mail not in self.unread]
+        wanted = Counter(REASONS[kind] for kind in lying if kind in REASONS)
+        if self.renumbered:  # who knows whether these are the copies that were seen before
+            del wanted["replayed"]
+        return "ours" not in lying and wanted <= self.reasons + Counter(scene.told.reasons)
+
+
+@settings(max_examples=80, deadline=None)
+@given(deeds)
+def test_whatever_happens_nothing_but_our_own_probes_is_touched(deeds: list[Deed]) -> None:
+    asyncio.run(_whatever_happens(deeds))
+
+
+async def _whatever_happens(deeds: list[Deed]) -> None:
+    async with FakeImap() as fake:
+        world = World(fake)
+        async with watching(fake, book=world) as scene:
+            world.skip = lambda seconds: setattr(scene.clock, "skipped", scene.clock.skipped + seconds)  # type: ignore[method-assign]
+            fake.handler, fake.before_done = world.before, world.within
+            for deed in deeds:
+                await world.do(deed)
+                world.only_ours_were_touched()
+            await turns(10)
+            world.armed.clear()
+            for session in fake.sessions:  # also out of folders that are ghosts
+                session.writer.transport.abort()
+            async with asyncio.timeout(LIMIT):
+                while not world.settled(scene):
+                    await world.recorder.drain()
+                    await asyncio.sleep(0.001)
+            world.only_ours_were_touched()
+            for number in world.sent:
+                probe = world.disk.probes[probe_id(number)]
+                if probe.recipient == OWN and probe.id not in world.taken:
+                    assert probe.places, "a probe was never reported"
