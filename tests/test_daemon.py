@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import imaplib
 import json
 import signal
 import smtplib
@@ -20,7 +19,7 @@ import pytest
 from probe.core.state import State
 from probe.ledger import Ledger
 
-from .bed.mailbed import MailBed, address
+from .bed.mailbed import MailBed, address, mailbox
 from .bed.netfault import FaultProxy, frozen
 from .bed.prometheus import Prometheus
 from .bed.service import wait_until
@@ -44,18 +43,6 @@ def release(bed: MailBed) -> None:
     """Deliver what is held."""
     bed.postfix.set(defer_transports="")
     bed.postfix.flush()
-
-
-@contextmanager
-def mailbox(bed: MailBed, user: str, folder: str = "INBOX") -> Iterator[imaplib.IMAP4]:
-    """Somebody else's mail program in the same mailbox."""
-    client = imaplib.IMAP4_SSL("127.0.0.1", bed.ports["imaps"], ssl_context=bed.pki.client_context())
-    try:
-        client.login(address(user), bed.password)
-        client.select(folder)
-        yield client
-    finally:
-        client.logout()
 
 
 def mails(bed: MailBed, user: str, folder: str = "INBOX") -> int:

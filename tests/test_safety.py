@@ -34,6 +34,7 @@ from .watching import (
     SENDER,
     Book,
     Scene,
+    attached,
     cursor,
     ours,
     probe_id,
@@ -355,15 +356,6 @@ async def test_a_bounce_that_is_said_to_be_ours_is_not_touched_either() -> None:
         scene.watcher.settle(scene.book.others[0].place, True)
         await until(lambda: scene.watcher.cursors["INBOX"].uid == 1)
         assert not touched(fake)
-
-
-def attached(raw: bytes, sender: bytes = b"aunt@example.net", subject: bytes = b"Fwd: look") -> bytes:
-    """Somebody sends our mail on as an attachment."""
-    return (
-        b"From: " + sender + b"\r\nSubject: " + subject + b"\r\nMIME-Version: 1.0\r\n"
-        b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nWhat is that?\r\n'
-        b"--b\r\nContent-Type: message/rfc822\r\n\r\n" + raw + b"\r\n--b--\r\n"
-    )
 
 
 HUMAN = {

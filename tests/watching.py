@@ -330,3 +330,12 @@ REPLY = (
     b"From: aunt@example.net\r\nIn-Reply-To: <x@example.de>\r\n"
     b"Subject: Re: mailprobe test mail %b\r\n\r\n> %b\r\nWhat?\r\n"
 )
+
+
+def attached(raw: bytes, sender: bytes = b"aunt@example.net", subject: bytes = b"Fwd: look") -> bytes:
+    """Somebody sends our mail on as an attachment."""
+    return (
+        b"From: " + sender + b"\r\nSubject: " + subject + b"\r\nMIME-Version: 1.0\r\n"
+        b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nWhat is that?\r\n'
+        b"--b\r\nContent-Type: message/rfc822\r\n\r\n" + raw + b"\r\n--b--\r\n"
+    )

@@ -6,9 +6,12 @@ Rule: a bed has as many users as names are thought of, all with the password "se
 
 from __future__ import annotations
 
+import imaplib
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -151,3 +154,15 @@ class MailBed:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+@contextmanager
+def mailbox(bed: MailBed, user: str, folder: str = "INBOX") -> Iterator[imaplib.IMAP4]:
+    """Somebody's mail program, with this folder open."""
+    client = imaplib.IMAP4_SSL("127.0.0.1", bed.ports["imaps"], ssl_context=bed.pki.client_context())
+    try:
+        client.login(address(user), bed.password)
+        client.select(folder)
+        yield client
+    finally:
+        client.logout()
