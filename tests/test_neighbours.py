@@ -6,11 +6,12 @@ Rule: what must be unharmed is compared with what it was: folder, UID, flags and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import imaplib
 import random
 import re
 import smtplib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from probe.core.events import Vanished
 from probe.core.message import Mail, compose
 from probe.core.settings import Account, Secret, Server
 from probe.core.token import Token
+from probe.mail import watcher as watcher_module
 from probe.mail.watcher import Watcher
 
 from .bed.mailbed import MailBed, address, mailbox
@@ -30,6 +32,7 @@ from .watching import NEVER, REPLY, Book, Told, attached, ours, recognise_all, t
 pytestmark = pytest.mark.timeout(90)
 
 Lying = dict[tuple[str, str, int], tuple[frozenset[bytes], bytes]]  # (user, folder, UID) → flags, bytes
+Scene = tuple[Watcher, Book, Told]
 PLANTED = b"X-Planted: by the test\r\n"
 LETTER = b"From: mother@bed.test\r\nSubject: hello\r\n\r\nCall me.\r\n"
 
@@ -115,20 +118,28 @@ def test_whatever_others_put_beside_our_probes_stays_as_it_was(
     assert not harmed & theirs.keys()
 
 
-async def test_a_probe_that_another_client_moves_to_junk_is_seen_there_and_missed_here(
-    bed: MailBed, fresh_user: Callable[[], str]
-) -> None:
-    """Moved after it was seen and before it is on record, which here is when the test says so."""
-    user = fresh_user()
+@contextlib.asynccontextmanager
+async def watched(bed: MailBed, user: str) -> AsyncIterator[Scene]:
+    """A watcher at work on this mailbox; what it reports is on record when the test says so."""
     server = Server("127.0.0.1", bed.ports["imaps"], "implicit", bed.pki.ca)
     mine = Account("own", address(user), address(user), Secret(bed.password), imap=server, asking=NEVER)
     told, book = Told(), Book(automatic=False)
-    watcher = Watcher(mine, book, told, now, random.Random(1), recognise_all, lambda head: False)
-    book.watcher = watcher
-    await asyncio.to_thread(append, bed, user, LETTER)
-    task = asyncio.create_task(watcher.run())
+    book.watcher = Watcher(mine, book, told, now, random.Random(1), recognise_all, lambda head: False)
+    task = asyncio.create_task(book.watcher.run())
     try:
-        await until(lambda: watcher.up, 10)
+        await until(lambda: told.ups, 10)
+        yield book.watcher, book, told
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_a_probe_that_another_client_moves_to_junk_is_seen_there_and_missed_here(
+    bed: MailBed, fresh_user: Callable[[], str]
+) -> None:
+    user = fresh_user()
+    await asyncio.to_thread(append, bed, user, LETTER)
+    async with watched(bed, user) as (_, book, told):
         await asyncio.to_thread(append, bed, user, ours(1))
         await until(lambda: book.arrivals, 10)
         first = book.last().place
@@ -147,9 +158,36 @@ async def test_a_probe_that_another_client_moves_to_junk_is_seen_there_and_misse
         assert vanished.place == first
         book.settle(book.last().place)
         await until(lambda: sum(told.removals) == 1, 10)
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-    left = await asyncio.to_thread(lying, bed, user)
-    assert left == {(user, "INBOX", 1): (frozenset(), PLANTED + LETTER)}
+    assert await asyncio.to_thread(lying, bed, user) == {(user, "INBOX", 1): (frozenset(), PLANTED + LETTER)}
     assert told.reasons == []
+
+
+async def test_what_lies_in_a_folder_that_was_made_anew_is_not_taken_for_what_lay_in_the_old_one(
+    bed: MailBed, fresh_user: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another UIDVALIDITY between FETCH and STORE; under our probe's UID lies a letter that waits to be expunged."""
+    monkeypatch.setattr(watcher_module, "_RETRY", (0.1, 0.1))
+    user = fresh_user()
+    async with watched(bed, user) as (watcher, book, told):
+        await asyncio.to_thread(append, bed, user, ours(1), "Junk")
+        await until(lambda: book.arrivals, 10)
+        place = book.last().place
+
+        def make_anew() -> None:
+            with mailbox(bed, user) as client:
+                assert client.delete("Junk")[0] == client.create("Junk")[0] == "OK"
+            append(bed, user, LETTER, "Junk", "\\Deleted")
+
+        await asyncio.to_thread(make_anew)
+        book.settle(place)
+        await until(lambda: told.ups == 2, 20)
+        book.settle(place)
+        await asyncio.to_thread(append, bed, user, ours(2), "Junk")
+        await until(lambda: len(book.arrivals) == 2, 10)
+        again = book.last().place
+        assert (again.uid, again.uidvalidity != place.uidvalidity) == (2, True)
+        book.settle(again)
+        await until(lambda: told.removals == [1], 10)
+        assert watcher.up
+    there = await asyncio.to_thread(lying, bed, user)
+    assert there == {(user, "Junk", 1): (frozenset({b"\\Deleted"}), PLANTED + LETTER)}
