@@ -15,8 +15,6 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from probe.clock import now
 from probe.core import asking, schedule
@@ -1172,68 +1170,3 @@ async def test_run_can_be_cancelled_at_any_moment_of_a_loss() -> None:
                 await asyncio.wait([scene.task], timeout=LIMIT)
                 assert ended, f"the cancellation was swallowed, {steps} steps after the loss"
                 scene.start()
-
-
-# ---------------------------------------------------------------- whatever happens
-
-Deed = tuple[str, int]
-DEEDS = st.lists(
-    st.tuples(st.sampled_from(["ours", "foreign", "expunge", "drop", "settle", "pause", "junk"]), st.integers(0, 99)),
-    max_size=25,
-)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(DEEDS)
-def test_whatever_happens_foreign_mails_are_unharmed_and_ours_are_reported_and_removed(deeds: list[Deed]) -> None:
-    asyncio.run(_whatever_happens(deeds))
-
-
-async def _whatever_happens(deeds: list[Deed]) -> None:
-    async with FakeImap() as fake, watching(fake, settled=False) as scene:
-        foreign: dict[tuple[str, int], None] = {}
-        sent: dict[int, str] = {}
-        expunged: set[int] = set()  # by another client
-        for deed, number in deeds:
-            folder = "Junk" if number % 3 == 0 else "INBOX"
-            box = fake.folders[folder]
-            if deed in ("ours", "junk"):
-                sent[len(sent)] = folder
-                fake.append(ours(len(sent) - 1), folder)
-            elif deed == "foreign":
-                foreign[folder, fake.append(FOREIGN, folder)] = None
-            elif deed == "expunge" and box.mails:
-                uid = sorted(box.mails)[number % len(box.mails)]
-                foreign.pop((folder, uid), None)
-                expunged.add(hash((folder, uid)))
-                fake.remove(uid, folder)
-            elif deed == "drop" and fake.sessions:
-                fake.sessions[-1 - number % min(2, len(fake.sessions))].writer.transport.abort()
-            elif deed == "settle":
-                for arrived in scene.book.arrivals[number % 5 :: 2]:
-                    scene.book.settle(arrived.place)
-            else:
-                await turns(number % 8)
-
-        def reported() -> bool:
-            present = {
-                (folder, uid)
-                for folder, box in fake.folders.items()
-                for uid in box.mails
-                if (folder, uid) not in foreign
-            }
-            return present <= {(arrived.place.folder, arrived.place.uid) for arrived in scene.book.arrivals}
-
-        await until(reported)
-
-        def clean() -> bool:
-            for arrived in scene.book.arrivals:
-                scene.book.settle(arrived.place)
-            return {(name, uid) for name, box in fake.folders.items() for uid in box.mails} == foreign.keys()
-
-        await until(clean)
-        for number in sent:
-            assert len(scene.book.places(number)) <= 1
-            if not expunged:
-                assert scene.book.places(number)
-        assert not any(fake.folders[folder].mails[uid].flags for folder, uid in foreign)
