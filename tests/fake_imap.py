@@ -189,13 +189,14 @@ class FakeImap:
         return mail
 
     def recreate(self, folder: str, *, tell: bool) -> None:
-        """Somebody restores the folder: the same mails from UID 1 on, under another UIDVALIDITY.
+        """Somebody restores the folder: the same mails the other way round, from UID 1 on, under another UIDVALIDITY.
 
         tell: sessions are told and go on in the new folder; else they go on in the old one, which is a ghost.
         """
         old = self.folders[folder]
         new = Folder(old.uidvalidity + 1, len(old.mails) + 1, old.attributes, old.delimiter)
-        new.mails = {n: Mail(n, m.raw, m.stored, set(m.flags)) for n, m in enumerate(old.mails.values(), 1)}
+        mails = enumerate(reversed(old.mails.values()), 1)
+        new.mails = {uid: Mail(uid, mail.raw, mail.stored, set(mail.flags)) for uid, mail in mails}
         self.folders[folder] = new
         for session in self.sessions if tell else ():
             if session.folder is old:
