@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from probe.clock import now
-from probe.core import asking, schedule
+from probe.core import asking
 from probe.core.events import Place, elapsed
 from probe.core.message import HEADER, recognise
 from probe.core.settings import Asking
 from probe.mail import folder as folder_module
-from probe.mail import watcher as module
 
+from . import watching as watching_module
 from .fake_imap import CAPABILITIES, FakeImap, Folder
 from .watching import (
     BARE,
@@ -873,10 +873,7 @@ async def test_a_refused_login_is_not_repeated_for_minutes() -> None:
 
 
 async def test_a_wrong_password_is_tried_at_most_sixty_times_in_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    def backoff(rng: random.Random, first: float, longest: float) -> Iterator[float]:
-        return (delay / 1e9 for delay in schedule.backoff(rng, first, longest))
-
-    monkeypatch.setattr(module, "backoff", backoff)
+    monkeypatch.setattr(watching_module, "FASTER", 1e9)
     async with FakeImap(users={"me": "another"}) as fake, watching(fake, wait=False) as scene:
         await until(lambda: len(scene.told.downs) >= 70)
         pauses = [retry * 1e9 for _, retry in scene.told.downs]
