@@ -18,7 +18,7 @@ import pytest
 
 from probe.clock import now
 from probe.core import asking
-from probe.core.events import Place, elapsed
+from probe.core.events import Instant, Place, elapsed
 from probe.core.message import HEADER, recognise
 from probe.core.settings import Asking
 from probe.mail import folder as folder_module
@@ -1167,3 +1167,41 @@ async def test_run_can_be_cancelled_at_any_moment_of_a_loss() -> None:
                 await asyncio.wait([scene.task], timeout=LIMIT)
                 assert ended, f"the cancellation was swallowed, {steps} steps after the loss"
                 scene.start()
+
+
+async def test_mails_that_came_while_others_were_dealt_with_have_each_their_own_instant() -> None:
+    """The server is slow with a command and tells of two more mails meanwhile; they are read together, much later."""
+    came: list[Instant] = []
+
+    async def slow(tag: bytes, command: bytes, args: bytes, writer: asyncio.StreamWriter) -> bool:
+        if args.startswith(b"STORE") and not came:
+            for number in (2, 3):
+                await asyncio.sleep(0.1)
+                came.append(now())
+                fake.append(ours(number))
+                fake.inbox().news()
+            await asyncio.sleep(0.1)
+        return False
+
+    async with FakeImap() as fake, watching(fake) as scene:
+        fake.handler = slow
+        fake.append(ours(1))
+        await until(lambda: len(scene.book.arrivals) == 3)
+        assert scene.book.probes == [1, 2, 3]
+        for instant, arrival in zip(came, scene.book.arrivals[1:], strict=True):
+            assert 0 <= elapsed(instant, arrival.at) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("rings", "of", "seconds"),
+    [
+        ([(1, 1), (2, 2)], 2, [1, 2]),
+        ([(2, 1), (3, 2)], 3, [1, 1, 2]),
+        ([(1, 1), (2, 2)], 1, [2]),  # one of them is gone, or was read before
+        ([(1, 1)], 3, [1, 9, 9]),  # two that nobody told of
+    ],
+)
+def test_no_mail_is_stamped_before_it_was_told_of(rings: list[tuple[int, int]], of: int, seconds: list[int]) -> None:
+    at = Instant(0.0, 0.0, "boot").shifted
+    news = folder_module._News([(told, at(when)) for told, when in rings])
+    assert [news.when(index, of, at(9)).boot for index in range(of)] == seconds

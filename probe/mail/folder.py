@@ -9,7 +9,8 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, Protocol
@@ -99,6 +100,19 @@ class _Unsettled:
     expunged: int  # how many mails had gone from the folder before it was read
 
 
+class _News:
+    """When the server told of each of the new mails: one that came while others were dealt with has its own moment."""
+
+    def __init__(self, rings: Sequence[tuple[int, Instant]]) -> None:
+        self._told, self._when = [told for told, _ in rings], [when for _, when in rings]
+
+    def when(self, index: int, of: int, now: Instant) -> Instant:
+        """The moment for the mail with this index among so many new ones in the order of their UIDs. Never too early:
+        where mails are gone or were read before, it is the later one, and `now` for a mail that was never told of."""
+        found = bisect_left(self._told, index + 1 + max(0, self._told[-1] - of))
+        return self._when[found] if found < len(self._when) else now
+
+
 @dataclass(slots=True)
 class FolderWatch:
     """One folder in one session of its mailbox."""
@@ -155,7 +169,7 @@ class FolderWatch:
         self.last = cursor.uid if cursor and known else 0
         if known and uidnext is not None and uidnext <= self.last + _CHUNK:
             if exists and uidnext > self.last + 1:
-                await self._read(connection, f"{self.last + 1}:*", "catch-up", announced)
+                await self._read(connection, f"{self.last + 1}:*", "catch-up", _News([(exists, announced)]))
         else:
             await self._search_backlog(connection, cursor, uidnext, exists, announced)
 
@@ -167,7 +181,7 @@ class FolderWatch:
         if since is not None and exists:
             day = datetime.fromtimestamp(since - 86400, UTC).date()  # SINCE ignores time zones
             uids = [uid for uid in await connection.search_since(day) if uid > self.last]
-            await self._read_all(connection, uids, "catch-up", announced)
+            await self._read_all(connection, uids, "catch-up", _News([(exists, announced)]))
         if uidnext is not None:
             self.last = max(self.last, uidnext - 1)
         elif exists:  # not "*": that may be a mail that came just now
@@ -182,20 +196,20 @@ class FolderWatch:
         ended = "told" if connection.rung or self.wanted else await self._wait(connection)
         asked = None
         detection: Detection = "idle" if ended == "pushed" else "poll"
-        grown, ring = connection.grown, connection.take_ring()
-        if ring is None and (ended == "time" or self.wanted or self.asker.until_next(self.mailbox.clock()) == 0.0):
+        rings = connection.take_rings()
+        if not rings and (ended == "time" or self.wanted or self.asker.until_next(self.mailbox.clock()) == 0.0):
             self.wanted = False
             asked = self.mailbox.clock()
             self.asker.asked(asked)
             self.mailbox.sink.asked(self.mailbox.account.name)
             await connection.noop()
-            grown, ring = connection.grown, connection.take_ring()
-            if ring and elapsed(asked, ring) > _SLUGGISH:
+            rings = connection.take_rings()
+            if rings and elapsed(asked, rings[-1][1]) > _SLUGGISH:
                 detection = "catch-up"
-        if ring and grown <= _CHUNK:
-            await self._read(connection, f"{self.last + 1}:*", detection, ring)
-        elif ring:
-            await self._read_all(connection, await connection.search_after(self.last), detection, ring)
+        if rings and rings[-1][0] <= _CHUNK:
+            await self._read(connection, f"{self.last + 1}:*", detection, _News(rings))
+        elif rings:
+            await self._read_all(connection, await connection.search_after(self.last), detection, _News(rings))
         if asked:
             self.looked = asked
         self._note(self.mailbox.clock())
@@ -237,23 +251,27 @@ class FolderWatch:
 
     # -- reading and removing ------------------------------------------------------------------------------------
 
-    async def _read_all(
-        self, connection: Connection, uids: list[int], detection: Detection, announced: Instant
-    ) -> None:
+    async def _read_all(self, connection: Connection, uids: list[int], detection: Detection, news: _News) -> None:
         for start in range(0, len(uids), _CHUNK):
             for line in uid_sets(uids[start : start + _CHUNK]):
-                await self._read(connection, line, detection, announced)
+                await self._read(connection, line, detection, news, uids)
 
-    async def _read(self, connection: Connection, uids: str, detection: Detection, announced: Instant) -> None:
+    async def _read(
+        self, connection: Connection, uids: str, detection: Detection, news: _News, new: list[int] | None = None
+    ) -> None:
+        """Read these mails: all that are `new`, if None, else those that are among them."""
         expunged = connection.expunged  # before: the answer itself may tell of more
-        mails = await connection.fetch(uids, _HEADER)
-        not_before = self.looked
-        for number, mail in enumerate(sorted(mails, key=lambda mail: mail.uid), 1):
+        mails = sorted(await connection.fetch(uids, _HEADER), key=lambda mail: mail.uid)
+        now, not_before = connection.last_contact, self.looked
+        if new is None:
+            mails = [mail for mail in mails if mail.uid > self.last]
+            new = [mail.uid for mail in mails]
+        for number, mail in enumerate(mails, 1):
             if number % 50 == 0:
                 await asyncio.sleep(0)  # parsing takes 0.1 ms each; others' stamps must not wait for thousands
-            if mail.uid > self.last or not uids.endswith(":*"):
-                await self._judge(connection, mail, detection, announced, not_before, expunged)
-                self.last = max(self.last, mail.uid)
+            at = news.when(bisect_left(new, mail.uid), len(new), now)
+            await self._judge(connection, mail, detection, at, not_before, expunged)
+            self.last = max(self.last, mail.uid)
 
     async def _judge(
         self,

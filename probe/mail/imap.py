@@ -147,15 +147,12 @@ class Connection:
     def rung(self) -> Instant | None:
         return self._wire.rung
 
-    @property
-    def grown(self) -> int:
-        """How many mails the server has told of since the last ring was taken."""
-        return self._wire.grown
-
-    def take_ring(self) -> Instant | None:
-        """The ring, if there is one; from now on the next growth rings anew."""
-        rung, self._wire.rung, self._wire.grown = self._wire.rung, None, 0
-        return rung
+    def take_rings(self) -> list[tuple[int, Instant]]:
+        """Every growth since the last call, oldest first: how many mails the server had told of by then, and when.
+        From now on the next growth rings anew."""
+        wire = self._wire
+        rings, wire.rings, wire.rung, wire.grown = wire.rings, [], None, 0
+        return rings
 
     async def login(self, username: str, secret: Secret) -> None:
         """Log in by exactly one mechanism, once (a second try would count as a second wrong password).

@@ -34,6 +34,7 @@ _PATIENCE = 10  # a command that makes progress may take this many times `timeou
 # RFC 5530 §3, by response code; the others are told by the log
 FOR_NOW = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"})  # the server's own trouble, which passes
 _REASONS = dict.fromkeys(FOR_NOW, "unavailable") | {"OVERQUOTA": "over_quota", "NOPERM": "no_permission"}
+_MAX_RINGS = 10_000  # growths that are remembered one by one
 _MAX_ANSWER = 4 * syntax.MAX_RESPONSE  # all that one command's answer may hold in memory
 
 
@@ -145,6 +146,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         self.expunged = 0  # mails that went from the selected folder, by us or by others
         self.rung: Instant | None = None
         self.grown = 0  # mails that were told of since the ring was last taken, or more
+        self.rings: list[tuple[int, Instant]] = []  # each growth since then: what `grown` became, and when
         self._naps: set[asyncio.Timeout] = set()
         # One lazy timer for the connection instead of one for each command
         self._timer: asyncio.TimerHandle | None = None
@@ -198,7 +200,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         command = Command(name, self.new_tag(), self.loop, wanted, replies)
         self.pending_sync_command = command
         if name == "SELECT":
-            self.selecting, self.facts, self.exists, self.rung, self.grown = True, {}, None, None, 0
+            self.selecting, self.facts, self.exists, self.rung, self.grown, self.rings = True, {}, None, None, 0, []
         self._limit()
         self._write(b"%s %s\r\n" % (command.tag.encode(), line))
         return command
@@ -359,6 +361,9 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
     def _ring(self, at: Instant) -> None:
         if self.rung is None:
             self.rung = at
+        if len(self.rings) == _MAX_RINGS:
+            self.rings.pop()
+        self.rings.append((self.grown, at))
         self._rouse()
         if self.on_exists is not None:
             self.on_exists(at)
