@@ -87,6 +87,10 @@ class Ledger:
         """The Unix time of the latest event; 0: there is none."""
         return await self._call(_last_record)
 
+    async def last_judgement(self) -> float:
+        """The Unix time at which a deadline was last judged; that of the latest event where none ever was."""
+        return await self._call(_last_judgement)
+
     async def find(self, probe: str) -> Probe | None:
         """The probe with this id, open or not; None when the ledger does not know it."""
         found = await self._call(_load, "id = ?", (probe,))
@@ -209,6 +213,12 @@ def _load(db: sqlite3.Connection, where: str, args: tuple[object, ...]) -> list[
 def _last_record(db: sqlite3.Connection) -> float:
     found = db.execute("SELECT at FROM events ORDER BY seq DESC LIMIT 1").fetchone()
     return float(found[0]) if found else 0.0
+
+
+def _last_judgement(db: sqlite3.Connection) -> float:
+    latest = "SELECT kind, at FROM events ORDER BY seq DESC LIMIT 1000000"  # a second's work where there is none
+    found = db.execute(f"SELECT at FROM ({latest}) WHERE kind = 'Judged' LIMIT 1").fetchone()  # noqa: S608 - ours
+    return float(found[0]) if found else _last_record(db)
 
 
 def _load_cursors(db: sqlite3.Connection) -> dict[tuple[str, str], Cursor]:

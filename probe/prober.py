@@ -79,11 +79,13 @@ class Prober:
         self._cursors = await self._ledger.cursors()
         last = await self._ledger.last_record()
         self.away = self.clock().wall - last if last else None
-        probes = {probe.id: probe for probe in await self._ledger.open_probes()}
+        probes, judged_until = {probe.id: probe for probe in await self._ledger.open_probes()}, last
         if longest := max((d for route in self.settings.routes.values() for d in route.deadlines), default=0.0):
-            young = await self._ledger.started_since(last - longest - _LONGEST_SUBMISSION)
+            # Not the last record: a run may have ended before it judged what had passed while none was.
+            judged_until = await self._ledger.last_judgement()
+            young = await self._ledger.started_since(judged_until - longest - _LONGEST_SUBMISSION)
             probes.update({probe.id: probe for probe in young})
-        self.recorder.resume(probes.values(), await self._ledger.counts(), last)
+        self.recorder.resume(probes.values(), await self._ledger.counts(), judged_until)
         for probe in probes.values():
             if probe.state in {State.SENDING, State.EARLY}:
                 # We were stopped in the middle of its submission: nobody knows whether the server took it.

@@ -119,16 +119,16 @@ class Recorder:
         self._queue.append(item)
         self._news.set()
 
-    def resume(self, probes: Iterable[Probe], counts: dict[tuple[str, State], int], alive_until: float) -> None:
+    def resume(self, probes: Iterable[Probe], counts: dict[tuple[str, State], int], judged_until: float) -> None:
         """Take up what the ledger held: its open probes, and the finished ones of which a deadline may be ahead.
 
-        Deadlines that passed long before `alive_until` (Unix time of the last record) were judged then.
+        Deadlines that passed long before `judged_until` (Unix time of the last judgement) were judged then.
         """
         self.counts.update(counts)
         for (route, _), number in counts.items():
             self.sent[route] += number
         for probe in probes:
-            self._plan(probe, alive_until - 2 * _PATIENCE[1])
+            self._plan(probe, judged_until - 2 * _PATIENCE[1])
             self._keep(probe)
 
     def standing(self) -> Standing:

@@ -171,7 +171,7 @@ class Accounting(RuleBasedStateMachine):
         self.begin()
         probes = {probe.id: probe for probe in self.runner.run(self.ledger.started_since(0.0))}
         counts = self.runner.run(self.ledger.counts())
-        self.recorder.resume(probes.values(), counts, self.runner.run(self.ledger.last_record()))
+        self.recorder.resume(probes.values(), counts, self.runner.run(self.ledger.last_judgement()))
         for probe in probes.values():
             if probe.state in {State.SENDING, State.EARLY}:
                 self.put(Unconfirmed(probe.id, self.clock(), probe.started, "restart"))

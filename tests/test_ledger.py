@@ -38,7 +38,20 @@ from probe.core.events import (
 from probe.core.state import State, advance
 from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, _event
 
-from .make import PATHS, PROBE, ROOT, accepted, arrived, expired, instant, make_probe, probe_in, sending
+from .make import (
+    PATHS,
+    PROBE,
+    ROOT,
+    accepted,
+    arrived,
+    expired,
+    instant,
+    judged,
+    make_probe,
+    probe_in,
+    sending,
+    vanished,
+)
 
 
 @asynccontextmanager
@@ -345,7 +358,10 @@ async def test_the_time_of_the_last_record_is_known(tmp_path: Path) -> None:
     await ledger.commit([sending(3.0), accepted(7.5)], [make_probe(sending(3.0), accepted(7.5))])
     ledger.close()
     ledger = Ledger(path)
-    assert await ledger.last_record() == instant(7.5).wall
+    assert await ledger.last_record() == await ledger.last_judgement() == instant(7.5).wall
+    await ledger.commit([judged(38.0), vanished(50.0)], [])
+    assert await ledger.last_record() == instant(50.0).wall
+    assert await ledger.last_judgement() == instant(38.0).wall
     ledger.close()
 
 

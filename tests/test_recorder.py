@@ -102,7 +102,7 @@ class World:
         self.recorder = self.begin()
         probes = {probe.id: probe for probe in await self.ledger.open_probes()}
         probes.update({probe.id: probe for probe in await self.ledger.started_since(0.0)})
-        self.recorder.resume(probes.values(), await self.ledger.counts(), await self.ledger.last_record())
+        self.recorder.resume(probes.values(), await self.ledger.counts(), await self.ledger.last_judgement())
 
     def verdicts(self) -> list[Verdict | None]:
         return [outcome.verdict for outcome in self.told.outcomes]
@@ -689,6 +689,17 @@ async def test_a_deadline_is_judged_once_however_often_the_daemon_restarts(world
         await world.restart()
         await world.wait(34.0)
         assert world.met() == []
+
+
+async def test_a_run_that_ends_before_it_judged_anything_leaves_no_deadline_unjudged(world: World) -> None:
+    await world.put(sending(), accepted(0.5))
+    await world.wait(32.5)
+    assert world.met() == [(30.0, False)]
+    await world.restart()  # after an hour, and killed before its first tick
+    await world.put(sending(3600.0, probe="f" * 16))
+    await world.restart()
+    await world.wait(3610.0)
+    assert world.met() == [(300.0, False)]
 
 
 async def test_a_mail_of_somebody_else_is_settled_as_not_ours(world: World) -> None:
