@@ -736,6 +736,21 @@ async def test_a_removal_that_was_refused_is_tried_again_in_the_same_session() -
         assert scene.told.downs == []
 
 
+async def test_mails_that_could_not_be_removed_for_long_are_read_again_in_bounded_pieces() -> None:
+    async with FakeImap(refusing(b"UID STORE", b"NO [OVERQUOTA] full")) as fake, watching(fake) as scene:
+        fake.append_all(ours(number) for number in range(1, 701))
+        await until(lambda: len(scene.book.arrivals) == 700 and scene.count(b"STORE"))
+        await scene.listening()
+        fake.handler, before = None, len(fake.lines)
+        scene.clock.skipped = 3600.0
+        fake.append(FOREIGN)
+        await until(lambda: scene.left() == [701])
+        again = [line for line in fake.lines[before:] if b"BODY.PEEK[HEADER]" in line and b":*" not in line]
+        sizes = [int(end) - int(start) + 1 for line in again for start, end in re.findall(rb"(\d+):(\d+)", line)]
+        assert sum(sizes) == 700
+        assert max(sizes) <= folder_module._CHUNK
+
+
 # ---------------------------------------------------------------- Junk
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, Protocol
@@ -252,9 +252,8 @@ class FolderWatch:
     # -- reading and removing ------------------------------------------------------------------------------------
 
     async def _read_all(self, connection: Connection, uids: list[int], detection: Detection, news: _News) -> None:
-        for start in range(0, len(uids), _CHUNK):
-            for line in uid_sets(uids[start : start + _CHUNK]):
-                await self._read(connection, line, detection, news, uids)
+        for line in _lines(uids):
+            await self._read(connection, line, detection, news, uids)
 
     async def _read(
         self, connection: Connection, uids: str, detection: Detection, news: _News, new: list[int] | None = None
@@ -382,9 +381,12 @@ class FolderWatch:
         now, expunged, known = self.mailbox.clock(), connection.expunged, self.unsettled
         doubtful = {uid for uid in self.removable if self._doubtful(uid, connection)}
         there = {}
-        for line in uid_sets(sorted(doubtful)):
-            mails = await connection.fetch(line, _HEADER)
-            there.update({mail.uid: await self._recognise(connection, mail) for mail in mails if mail.uid in doubtful})
+        for line in _lines(sorted(doubtful)):
+            for number, mail in enumerate(await connection.fetch(line, _HEADER), 1):
+                if number % 50 == 0:
+                    await asyncio.sleep(0)  # as in _read
+                if mail.uid in doubtful:
+                    there[mail.uid] = await self._recognise(connection, mail)
         self._vanished(doubtful - there.keys())
         for uid in doubtful & self.removable:
             found = there[uid]
@@ -417,6 +419,12 @@ class FolderWatch:
         if self.noted is None or elapsed(self.noted, now) >= _CURSOR_EVERY:
             self.noted = now
             self.mailbox.recorder.read_up_to(cursor)
+
+
+def _lines(uids: list[int]) -> Iterator[str]:
+    """These UIDs as sequence sets, each of one FETCH."""
+    for start in range(0, len(uids), _CHUNK):
+        yield from uid_sets(uids[start : start + _CHUNK])
 
 
 def _news(notice: Notice, at: Instant, place: Place) -> Bounced | Notified:
