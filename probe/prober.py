@@ -29,7 +29,7 @@ from probe.core.events import (
 from probe.core.message import Mail, Recognised, Refused, compose, recognise, worth_reading
 from probe.core.outcome import Sink
 from probe.core.settings import Account, Route, Settings
-from probe.core.state import OPEN, State
+from probe.core.state import OPEN
 from probe.core.token import Token, mint_envelope_id
 from probe.ledger import Ledger, LedgerError
 from probe.mail.oauth import Tokens
@@ -41,6 +41,7 @@ log = logging.getLogger("mailprobe.prober")
 
 _LONGEST_SUBMISSION = 900.0  # seconds from a probe's start to its acceptance, at most
 _CONTACT_EVERY = 5.0
+_FIRST_LOOK = 30.0  # seconds
 _AFTER_BUG = 60.0  # seconds before a watcher that fell over by a bug of ours is started again
 
 
@@ -87,7 +88,7 @@ class Prober:
             probes.update({probe.id: probe for probe in young})
         self.recorder.resume(probes.values(), await self._ledger.counts(), judged_until)
         for probe in probes.values():
-            if probe.state in {State.SENDING, State.EARLY}:
+            if probe.submitted is None:
                 # We were stopped in the middle of its submission: nobody knows whether the server took it.
                 self.recorder.put(Unconfirmed(probe.id, self.clock(), probe.started, "restart"))
 
@@ -124,9 +125,12 @@ class Prober:
         return bool(watchers) and all(watcher.attempted.is_set() for watcher in watchers)
 
     async def _tick(self) -> None:
-        """Let time decide, but only after every mailbox was tried: what came while we were down lies there."""
-        for watcher in list(self.watchers.values()):
-            await watcher.attempted.wait()
+        """Let time decide; at first not before every mailbox was tried, for what came while we were down lies there.
+        But not for ever: a slow one must not blind the others."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK):
+                for watcher in list(self.watchers.values()):
+                    await watcher.attempted.wait()
         while True:
             self.recorder.tick()
             await asyncio.sleep(1.0)
@@ -267,6 +271,10 @@ class Prober:
         """See recorder.Eyes."""
         for watcher in self._watchers_of(address):
             watcher.look()
+
+    def watches(self, address: str) -> bool:
+        """See recorder.Eyes."""
+        return bool(self._watchers_of(address))
 
     def _watchers_of(self, address: str) -> list[Watcher]:
         return [watcher for watcher in self.watchers.values() if watcher.account.address == address]

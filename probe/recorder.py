@@ -33,7 +33,7 @@ _RETRY = 1.0  # seconds after a failed commit
 # within these bounds.
 _PATIENCE = 5.0, 30.0
 _LOOK_EVERY = 60.0  # seconds between looks while a mail is in flight: a server that fell silent looks like a stall
-_LATER = 60.0  # seconds until a loss is thought of again whose route is not configured any more
+_LOST_AFTER = 5 * 86400.0  # seconds, for probes whose route is not configured any more
 _CHECK_EVERY = 60.0  # seconds between checks of the conservation law
 
 
@@ -55,6 +55,9 @@ class Eyes(Protocol):
 
     def look(self, address: str) -> None:
         """Look into that mailbox now."""
+
+    def watches(self, address: str) -> bool:
+        """Whether that mailbox is one of ours, be it up or down."""
 
     def settle(self, event: Arrived | Bounced | Notified, ours: bool) -> None:
         """This mail is on record. `ours`: it is a copy of a probe."""
@@ -98,8 +101,8 @@ class Recorder:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _recording: asyncio.Future[None] | None = None
-    # What time brings, a heap of (s by the boot clock, probe, its deadline; infinite: its loss).
-    _agenda: list[tuple[float, str, float]] = field(default_factory=list)
+    # What time brings, a heap of (s by the boot clock, probe, its deadline; infinite: its loss; when it was first due).
+    _agenda: list[tuple[float, str, float, float]] = field(default_factory=list)
     _ahead: Counter[str] = field(default_factory=Counter)  # probe → deadlines to be judged
     _flying: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))  # route → heap
     _checked: float = 0.0
@@ -276,35 +279,39 @@ class Recorder:
         began = now.boot - elapsed(start, now)
         if probe.state in IN_FLIGHT:
             heapq.heappush(self._flying[probe.route], (began, probe.id))
-            heapq.heappush(self._agenda, (began + (route.lost_after if route else 0.0), probe.id, math.inf))
+            self._schedule(began + (route.lost_after if route else _LOST_AFTER), probe.id, math.inf)
         for deadline in route.deadlines if route else ():
             if deadline not in probe.judged and start.wall + deadline > judged_until:
-                heapq.heappush(self._agenda, (began + deadline, probe.id, deadline))
+                self._schedule(began + deadline, probe.id, deadline)
                 self._ahead[probe.id] += 1
 
     def replan(self) -> None:
-        """The routes have changed, and with them when a probe is lost."""
+        """The routes have changed, and with them when a probe is lost: think of each again, now."""
+        self._agenda = [entry for entry in self._agenda if entry[2] < math.inf]
+        heapq.heapify(self._agenda)
         for probe in self.probes.values():
-            if probe.state in IN_FLIGHT and (route := self.routes().get(probe.route)) and probe.answerable:
-                left = route.lost_after - elapsed(probe.answerable, self.clock())
-                heapq.heappush(self._agenda, (self.clock().boot + left, probe.id, math.inf))
+            if probe.state in IN_FLIGHT:
+                self._schedule(self.clock().boot, probe.id, math.inf)
+
+    def _schedule(self, due: float, probe: str, deadline: float) -> None:
+        heapq.heappush(self._agenda, (due, probe, deadline, 0.0))
 
     def tick(self) -> None:
         """Judge and expire what is due, look again where mail is in flight, check the law; call it once a second."""
         now = self.clock()
         undecided = []
         while self._agenda and self._agenda[0][0] <= now.boot:
-            _, name, deadline = heapq.heappop(self._agenda)
+            _, name, deadline, since = heapq.heappop(self._agenda)
             probe = self.probes.get(name)
             start = probe.answerable if probe else None
             if probe is None or start is None:
                 continue
             if deadline < math.inf:
-                later = self._decide(probe, start.shifted(deadline), deadline, now)
+                later = self._decide(probe, start.shifted(deadline), deadline, now, now.boot - (since or now.boot))
             else:
                 later = self._give_up(probe, start, now)
             if later is not None:
-                undecided.append((later, name, deadline))
+                undecided.append((later, name, deadline, since or now.boot))
         for entry in undecided:
             heapq.heappush(self._agenda, entry)
         for probe in self._oldest():
@@ -314,12 +321,12 @@ class Recorder:
             self._checked = now.boot
             self.check()
 
-    def _decide(self, probe: Probe, due: Instant, deadline: float, now: Instant) -> float | None:
+    def _decide(self, probe: Probe, due: Instant, deadline: float, now: Instant, waited: float) -> float | None:
         """Judge a deadline, or tell when it is to be thought of again, by the boot clock."""
         absent = None
-        if not (probe.arrived or probe.bounced):
+        if not probe.arrived:
             absent = False if self._absent(probe, due) else None
-            if absent is None and elapsed(due, now) <= min(max(deadline, _PATIENCE[0]), _PATIENCE[1]):
+            if absent is None and waited <= min(max(deadline, _PATIENCE[0]), _PATIENCE[1]):
                 return now.boot
         self._put(_Judge(probe.id, now, deadline, absent))
         return None
@@ -327,13 +334,13 @@ class Recorder:
     def _give_up(self, probe: Probe, start: Instant, now: Instant) -> float | None:
         """Expire a probe, or tell when to think of it again, by the boot clock."""
         route = self.routes().get(probe.route)
+        lost_after = route.lost_after if route else _LOST_AFTER
         if probe.state not in IN_FLIGHT:
             return None
-        if route is None:
-            return now.boot + _LATER
-        if (left := route.lost_after - elapsed(start, now)) > 0:
+        if (left := lost_after - elapsed(start, now)) > 0:
             return now.boot + left
-        if not self._absent(probe, start.shifted(route.lost_after)):
+        # A mailbox that is not ours any more will never be looked at.
+        if self.eyes.watches(probe.recipient) and not self._absent(probe, start.shifted(lost_after)):
             return now.boot
         self.put(Expired(probe.id, now))
         return None
@@ -367,5 +374,5 @@ class Recorder:
 def _judged(item: _Judge, probe: Probe | None) -> Judged | None:
     if probe is None or item.deadline in probe.judged:
         return None
-    known = probe.arrived or probe.bounced
-    return Judged(item.probe, item.at, item.deadline, met(probe, item.deadline) if known else item.absent)
+    known = met(probe, item.deadline) if probe.arrived else item.absent
+    return Judged(item.probe, item.at, item.deadline, known)

@@ -217,6 +217,7 @@ class FakeEyes:
     clock: FakeClock
     open: bool = True
     looked_at: Instant | None = None
+    gone: bool = False  # no account has the address any more
     looks: list[str] = field(default_factory=list)
     settled: list[tuple[Event, bool]] = field(default_factory=list)
 
@@ -229,6 +230,9 @@ class FakeEyes:
 
     def look(self, address: str) -> None:
         self.looks.append(address)
+
+    def watches(self, address: str) -> bool:
+        return not self.gone
 
     def settle(self, event: Arrived | Bounced | Notified, ours: bool) -> None:
         self.settled.append((event, ours))

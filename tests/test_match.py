@@ -90,4 +90,24 @@ def test_a_first_bounce_ends_what_has_not_come_and_contradicts_the_rest(state: S
 def test_what_is_recorded_and_what_is_left_alone() -> None:
     assert set(Verdict) - RECORDED - UNRECOGNISED == {Verdict.SEEN_BEFORE}
     assert not RECORDED & UNRECOGNISED
-    assert {Verdict.FOREIGN, Verdict.ELSEWHERE, Verdict.REPLAYED} == UNRECOGNISED
+    assert {Verdict.FOREIGN, Verdict.ELSEWHERE, Verdict.REPLAYED, Verdict.SURPLUS} == UNRECOGNISED
+
+
+def test_of_a_flood_of_copies_or_notices_only_so_many_are_recorded() -> None:
+    probe = probe_in(State.DELIVERED)
+    for uid in range(2, 21):
+        assert judge(probe, arrived(uid=uid)) is Verdict.DUPLICATE
+        probe = advance(probe, arrived(uid=uid))
+    assert judge(probe, arrived(uid=21)) is Verdict.SURPLUS
+    assert judge(probe, arrived(uid=20)) is Verdict.SEEN_BEFORE
+    for uid in range(100, 120):
+        probe = advance(probe, notified(uid=uid))
+    assert judge(probe, notified(uid=120)) is Verdict.SURPLUS
+    assert judge(probe, bounced(uid=121)) is Verdict.SURPLUS
+
+
+def test_a_notice_counts_in_the_mailboxes_of_the_sender_and_the_recipient_only() -> None:
+    probe = probe_in(State.ACCEPTED)
+    for mailbox in (SENDER, RECIPIENT, SENDER.upper(), None):
+        assert judge(probe, bounced(), mailbox) is Verdict.BOUNCED
+    assert judge(probe, bounced(), "mallory@example.com") is Verdict.ELSEWHERE

@@ -414,9 +414,10 @@ async def test_it_is_the_stamp_that_counts_and_not_when_it_was_recorded(world: W
 async def test_a_deadline_that_passes_while_nobody_looks_is_unknown(world: World) -> None:
     await world.put(sending(), accepted(0.5))
     world.eyes.open = False
-    await world.wait(60.5)
-    assert world.met() == []  # it may be possible to look in a moment
-    await world.wait(60.75)
+    for at in (31.0, 61.0):
+        await world.wait(at)
+        assert world.met() == []  # it may be possible to look in a moment
+    await world.wait(61.25)
     world.eyes.open = True
     await world.wait(302.5)
     assert world.met() == [(30.0, None), (300.0, False)]
@@ -455,6 +456,55 @@ async def test_a_mail_in_flight_has_its_mailbox_looked_at_again_and_again(world:
     assert world.eyes.looks == [RECIPIENT]
     await world.wait(121.25)
     assert world.eyes.looks == [RECIPIENT] * 2
+
+
+async def test_a_probe_whose_mailbox_is_not_ours_any_more_is_lost_without_a_look(world: World) -> None:
+    await world.put(sending(), accepted(0.5))
+    world.eyes.open, world.eyes.gone = False, True
+    await world.wait(1000.25)
+    assert world.counts() == {("r", State.ACCEPTED): 1}
+    await world.wait(1000.75)
+    assert world.counts() == {("r", State.LOST): 1}
+
+
+async def test_a_probe_whose_route_is_gone_is_lost_after_five_days(world: World) -> None:
+    await world.put(sending(), accepted(0.5))
+    world.routes.clear()
+    world.recorder.replan()
+    await world.wait(5 * 86400.0)
+    assert world.counts() == {("r", State.ACCEPTED): 1}
+    await world.wait(5 * 86400.0 + 1)
+    assert world.counts() == {("r", State.LOST): 1}
+
+
+async def test_a_deadline_that_is_looked_at_late_is_given_the_same_patience(world: World) -> None:
+    await world.put(sending(), accepted(0.5))
+    world.eyes.looked_at = instant(1.0)
+    await world.wait(200.0)  # nobody could think of it before
+    assert world.met() == []
+    world.eyes.looked_at = instant(201.0)
+    await world.wait(202.0)
+    assert world.met() == [(30.0, False)]
+
+
+async def test_a_bounce_is_no_proof_that_the_mail_is_not_there(world: World) -> None:
+    await world.put(sending(), accepted(0.5), bounced(5.0))
+    world.eyes.open = False
+    await world.wait(31.0)
+    await world.wait(62.0)
+    assert world.met() == [(30.0, None)]
+
+
+async def test_reloads_leave_no_trace_in_the_agenda(world: World) -> None:
+    await world.put(sending(), accepted(0.5))
+    before = len(world.recorder._agenda)
+    for _ in range(100):
+        world.recorder.replan()
+    assert len(world.recorder._agenda) == before
+    world.routes["r"] = make_route(lost_after=400.0)
+    world.recorder.replan()
+    await world.wait(400.75)
+    assert world.counts() == {("r", State.LOST): 1}
 
 
 async def test_nothing_is_lost_before_its_mailbox_was_looked_at(world: World) -> None:

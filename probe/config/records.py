@@ -54,8 +54,8 @@ class Maker:
     def _retention(self, routes: Mapping[str, Route]) -> Retention:
         table = self.document.ledger
         longest = max(routes.values(), key=lambda route: route.lost_after, default=None)
-        if longest and table.keep <= longest.lost_after:
-            problem = f"is not longer than lost_after of route {longest.name}: a mail found late would be unknown"
+        if longest and table.keep < longest.lost_after + 86400.0:
+            problem = f"is not a day longer than lost_after of route {longest.name}: a mail found late would be unknown"
             self.notes.wrong(("ledger", "keep"), f"{problem}; raise it")
         return Retention(table.keep, table.max_size)
 

@@ -173,6 +173,7 @@ class Bounced:
     status: str  # enhanced status code (RFC 3463), or ""
     text: str
     reporting_mta: str = ""
+    matched: str = ""  # how it was known: by our envelope id, the returned mail, or the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,7 @@ class Notified:
     status: str
     text: str
     reporting_mta: str = ""
+    matched: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,13 @@ class Verdict(StrEnum):
     FOREIGN = "foreign"  # signed by our key, but on no record of ours
     ELSEWHERE = "elsewhere"  # a copy in a mailbox to which the probe was not sent
     REPLAYED = "replayed"  # another mail that carries the token of a probe which has arrived
+    SURPLUS = "surplus"  # one more copy or notice than is worth recording: a mail loop, or somebody's joke
 
 
-UNRECOGNISED = frozenset({Verdict.FOREIGN, Verdict.ELSEWHERE, Verdict.REPLAYED})  # left alone, and counted as such
+_MANY = 20  # copies, and notices, of one probe
+UNRECOGNISED = frozenset(
+    {Verdict.FOREIGN, Verdict.ELSEWHERE, Verdict.REPLAYED, Verdict.SURPLUS}
+)  # left alone, and counted as such
 _NOT_THERE = IN_FLIGHT | {State.SENDING, State.LOST}
 RECORDED = frozenset(Verdict) - UNRECOGNISED - {Verdict.SEEN_BEFORE}
 
@@ -42,6 +46,10 @@ def judge(probe: Probe | None, event: Arrived | Bounced | Notified, mailbox: str
         return _arrival(probe, event, mailbox)
     if event.place in probe.notices:
         return Verdict.SEEN_BEFORE
+    if mailbox is not None and mailbox.lower() not in {probe.sender.lower(), probe.recipient.lower()}:
+        return Verdict.ELSEWHERE
+    if len(probe.notices) >= _MANY:
+        return Verdict.SURPLUS
     if isinstance(event, Notified) or probe.bounced:
         return Verdict.NOTICE
     return Verdict.BOUNCED if probe.state in _NOT_THERE else Verdict.CONTRADICTION
@@ -58,6 +66,8 @@ def _arrival(probe: Probe, arrived: Arrived, mailbox: str | None) -> Verdict:
     if probe.places:
         if not arrived.genuine:
             return Verdict.REPLAYED
+        if len(probe.places) >= _MANY:
+            return Verdict.SURPLUS
         return Verdict.MOVED if set(probe.places) <= set(probe.vanished) else Verdict.DUPLICATE
     if probe.state is State.SENDING:
         return Verdict.EARLY

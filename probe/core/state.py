@@ -172,9 +172,7 @@ def met(probe: Probe, deadline: float) -> bool | None:
     Late by what was measured, and yet perhaps in time by more than measuring is wrong anyway: not known.
     """
     latency, uncertainty = probe.latency, probe.uncertainty
-    if latency is None or uncertainty is None:
-        return False if probe.bounced else None
-    if probe.doubtful:
+    if latency is None or uncertainty is None or probe.doubtful:
         return None
     if latency <= deadline:
         return True

@@ -177,7 +177,8 @@ class FolderWatch:
         self, connection: Connection, cursor: Cursor | None, uidnext: int | None, exists: int, announced: Instant
     ) -> None:
         """A first look, a new UIDVALIDITY, or very many new mails: read what is young enough to be ours, in chunks."""
-        since = cursor.looked.wall if cursor else self.mailbox.backlog_since
+        # A wall clock that was ahead then must not make us search the future.
+        since = min(cursor.looked.wall, self.mailbox.clock().wall) if cursor else self.mailbox.backlog_since
         if since is not None and exists:
             day = datetime.fromtimestamp(since - 86400, UTC).date()  # SINCE ignores time zones
             uids = [uid for uid in await connection.search_since(day) if uid > self.last]
@@ -365,7 +366,8 @@ class FolderWatch:
         if connection.expunged - gone_before == len(marked):  # ours and no others
             for mail in self.unsettled.values():
                 mail.expunged += len(marked)
-        self.mailbox.sink.removed(self.mailbox.account.name, len(marked))
+        if marked:
+            self.mailbox.sink.removed(self.mailbox.account.name, len(marked))
 
     def _let_go(self, uid: int) -> None:
         self.unsettled.pop(uid, None)
@@ -428,7 +430,7 @@ def _lines(uids: list[int]) -> Iterator[str]:
 
 
 def _news(notice: Notice, at: Instant, place: Place) -> Bounced | Notified:
-    said = notice.status, notice.diagnostic, notice.reporting_mta
+    said = notice.status, notice.diagnostic, notice.reporting_mta, notice.matched
     if notice.action == "failed":
         return Bounced(notice.probe, at, place, *said)
     return Notified(notice.probe, at, place, notice.action, *said)

@@ -7,6 +7,7 @@ that is fit for a metric's label; details go into its text. TLS always verifies 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import socket
@@ -51,6 +52,8 @@ class Unusable(Exception):
 async def resolve(host: str, port: int, timeout: float) -> list[AddrInfoType]:
     """Addresses of both families in the system's order (RFC 6724). Raises Unreachable("resolve", …)."""
     loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError, UnicodeError):  # an address needs no resolver, and no thread to wait for one
+        return list[AddrInfoType](socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
     try:
         async with asyncio.timeout(timeout):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -108,8 +108,7 @@ class Definitions:
         self.last_arrival = gauge("last_arrival_timestamp_seconds", "When the last probe arrived; 0: never.", "route")
         self.deadlines = counter(
             "deadline_probes",
-            "Accepted probes whose deadline has passed, by whether the mail was there; unknown: the mailbox was not "
-            "watched.",
+            "Accepted probes whose deadline has passed, by whether the mail was there; unknown: nobody could see.",
             "route",
             "deadline",
             "met",
