@@ -22,6 +22,8 @@ from probe.core.events import Vanished
 from probe.core.message import Mail, compose
 from probe.core.settings import Account, Secret, Server
 from probe.core.token import Token
+from probe.mail import folder as folder_module
+from probe.mail import watcher as watcher_module
 from probe.mail.watcher import Watcher
 
 from .bed.mailbed import MailBed, address, mailbox
@@ -161,3 +163,35 @@ async def test_a_probe_that_another_client_moves_to_junk_is_seen_there_and_misse
         await until(lambda: sum(told.removals) == 1, 10)
     assert await asyncio.to_thread(lying, bed, user) == {(user, "INBOX", 1): (frozenset(), PLANTED + LETTER)}
     assert told.reasons == []
+
+
+async def test_what_lies_in_a_folder_that_was_made_anew_is_not_taken_for_what_lay_in_the_old_one(
+    bed: MailBed, fresh_user: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another UIDVALIDITY between FETCH and STORE; under our probe's UID lies a letter that waits to be expunged."""
+    monkeypatch.setattr(watcher_module, "_RETRY", (0.2, 0.2))
+    monkeypatch.setattr(folder_module, "_RELISTEN", 0.5)  # Dovecot may go on with the old folder, as if nothing were
+    user = fresh_user()
+    async with watched(bed, user) as (watcher, book, told):
+        await asyncio.to_thread(append, bed, user, ours(1), "Junk")
+        await until(lambda: book.arrivals, 10)
+        place = book.last().place
+
+        def make_anew() -> None:
+            with mailbox(bed, user) as client:
+                assert client.delete("Junk")[0] == client.create("Junk")[0] == "OK"
+            append(bed, user, LETTER, "Junk", "\\Deleted")
+
+        await asyncio.to_thread(make_anew)
+        book.settle(place)
+        await until(lambda: told.ups >= 2, 20)
+        book.settle(place)
+        await asyncio.to_thread(append, bed, user, ours(2), "Junk")
+        await until(lambda: len(book.arrivals) == 2, 10)
+        again = book.last().place
+        assert (again.uid, again.uidvalidity != place.uidvalidity) == (2, True)
+        book.settle(again)
+        await until(lambda: told.removals == [1], 10)
+        assert watcher.up
+    there = await asyncio.to_thread(lying, bed, user)
+    assert there == {(user, "Junk", 1): (frozenset({b"\\Deleted"}), PLANTED + LETTER)}

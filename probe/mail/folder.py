@@ -128,6 +128,7 @@ class FolderWatch:
     uidvalidity: int = 0
     last: int = 0  # every UID up to this one was read
     wanted: bool = False  # somebody wants to know what is there now
+    checked: Instant | None = None  # when the folder was last known to be the one of this name
     unsettled: dict[int, _Unsettled] = field(default_factory=dict)  # by UID
     settling: int = 0  # turns since the last arrival that were spent waiting for it to be on record
     refused: Instant | None = None  # when the server last refused to remove mails
@@ -143,20 +144,26 @@ class FolderWatch:
             async with await self.mailbox.log_in() as own:
                 return await self.run(own)
         self.connection = connection
+        await self._enter(connection)
+        self.mailbox.caught_up(self.watched.name)
+        while True:
+            await self._turn(connection)
+
+    async def _enter(self, connection: Connection) -> None:
+        """Select the folder, and read what came."""
         asked = self.mailbox.clock()
         try:
             selected = await connection.select(self.watched.raw)
         except CommandRefused as error:
             raise NotThere(self.watched.name, error) from None
+        if self.uidvalidity not in (0, selected.uidvalidity):
+            raise NotThere(self.watched.name, CommandRefused("SELECT", "", "it has been made anew"))
         # A new arrival's count comes with SELECT; later ones ring.
         announced = connection.last_contact
         self.uidvalidity = selected.uidvalidity
         await self._catch_up(connection, selected.uidnext, selected.exists, announced)
-        self.looked = asked
+        self.looked = self.checked = asked
         self._note(announced)
-        self.mailbox.caught_up(self.watched.name)
-        while True:
-            await self._turn(connection)
 
     # -- what lies there already ---------------------------------------------------------------------------------
 
@@ -166,7 +173,7 @@ class FolderWatch:
         known = cursor is not None and cursor.uidvalidity == self.uidvalidity
         if cursor and uidnext is not None and uidnext <= cursor.uid:
             known = False  # the mailbox was put back to an earlier state, against RFC 9051 §2.3.1.1
-        self.last = cursor.uid if cursor and known else 0
+        self.last = max(self.last, cursor.uid) if cursor and known else 0
         if known and uidnext is not None and uidnext <= self.last + _CHUNK:
             if exists and uidnext > self.last + 1:
                 await self._read(connection, f"{self.last + 1}:*", "catch-up", _News([(exists, announced)]))
@@ -188,12 +195,19 @@ class FolderWatch:
         elif exists:  # not "*": that may be a mail that came just now
             self.last = max(self.last, await connection.uid_of(exists) or 0)
 
+    async def _check(self, connection: Connection) -> None:
+        """Enter the folder again, now and then, and when mails vanish or cannot be removed: somebody may have made it
+        anew, and Dovecot then leaves us with the old one, in which nothing will ever come."""
+        if self.checked is None or elapsed(self.checked, self.mailbox.clock()) > _RELISTEN:
+            await self._enter(connection)
+
     # -- listening and asking ------------------------------------------------------------------------------------
 
     async def _turn(self, connection: Connection) -> None:
         """Wait for a ring or for the time to ask, then deal with what came."""
         self.wake.clear()
         await self._remove(connection)
+        await self._check(connection)
         ended = "told" if connection.rung or self.wanted else await self._wait(connection)
         asked = None
         detection: Detection = "idle" if ended == "pushed" else "poll"
@@ -346,6 +360,7 @@ class FolderWatch:
             self.mailbox.sink.removal_refused(self.mailbox.account.name, error.reason)
             text = f"cannot remove test mails from {self.watched.name}: {error}"
             self.mailbox.sink.note(self.mailbox.account.name, text)
+            self.checked = None
         if self.removable:  # they were settled meanwhile, or are in doubt once more
             self.settling = 0
 
@@ -400,6 +415,8 @@ class FolderWatch:
 
     def _vanished(self, uids: set[int]) -> None:
         """Somebody else has taken away these mails, which were seen here."""
+        if uids:
+            self.checked = None
         for uid in sorted(uids & self.unsettled.keys()):
             place = Place(self.mailbox.account.name, self.watched.name, self.uidvalidity, uid)
             self.mailbox.recorder.report(Vanished(self.unsettled[uid].probe, self.mailbox.clock(), place))
