@@ -17,7 +17,7 @@ PYTHON_CHECK = "$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench soak chaos fuzz constraints clean
+.PHONY: help demo test lint dashboards bench soak chaos fuzz constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.* ## /make \1\t/p' Makefile | expand -t 20
@@ -33,6 +33,9 @@ lint: .venv/dev.stamp ## style, format and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+dashboards: .venv/dev.stamp ## write grafana/dashboards/*.json anew
+	.venv/bin/python -m grafana
 
 bench: .venv/dev.stamp ## accuracy and cost, measured on real servers
 	@deploy/debian-packages.sh $(TEST_BED) $(PEERS)

@@ -1,0 +1,224 @@
+"""One route: how long its mail takes, where it is held up, and what became of it.
+
+Rule: in the order of a mail's life: submitted, held, arrived. (Who held it, hop by hop, and what the recipient's server
+said of SPF, DKIM and DMARC are not measured yet.)
+"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from grafana import page as p
+from grafana.page import make
+from grafana.panels import (
+    DELAY,
+    MET,
+    OUTCOMES,
+    PER_MINUTE,
+    PLACEMENTS,
+    SHARE,
+    figure,
+    heat,
+    lines,
+)
+from grafana.queries import buckets, now, of_route, per_minute, quantile, series, share, traced, within
+from grafana.state import EXPLAINED, STATE, STATES
+
+NOTHING = "no such route: not configured, or not scraped"
+
+
+def page() -> Dashboard:
+    """See above."""
+    return make(
+        "route",
+        "One route: how long its mail takes, where it is held up, and what became of it.",
+        [p.JOB, p.INSTANCE, p.ROUTE, p.STUCK],
+        [("", NOW), ("How long mail takes", DELAYS), ("Submission", SUBMISSION), ("What became of it", ENDS)],
+        since="now-6h",
+    )
+
+
+def _each(metric: str, legend: str) -> Dataquery:
+    return series(per_minute(of_route(metric)), legend)
+
+
+NOW = [
+    figure("State", EXPLAINED, now(f"max({STATE})"), unit="none", empty=NOTHING, mapping=STATES),
+    figure(
+        "Oldest in flight",
+        "Age of the oldest mail that the provider took and that is not there. 0: none is.",
+        now(f"max({of_route('oldest_in_flight_seconds')})"),
+        unit="s",
+        empty=NOTHING,
+        steps=DELAY,
+    ),
+    figure(
+        "In flight",
+        "Mails that the provider took and that are not there. One or two are normal.",
+        now(f"sum({of_route('in_flight_probes')})"),
+        unit="none",
+        empty=NOTHING,
+    ),
+    figure(
+        "Last delay",
+        "Queue delay of the mail that arrived last. It freezes in a stall: look at the oldest in flight.",
+        now(f"max({of_route('last_delivery_latency_seconds')})"),
+        unit="s",
+        empty=NOTHING,
+        steps=DELAY,
+    ),
+    figure(
+        "In time",
+        "Of the deadlines that passed in the time range above and of which it is known, how many were met.",
+        now(share("$__range", "true")),
+        unit="percentunit",
+        empty="no deadline passed in this time",
+        steps=SHARE,
+    ),
+    figure(
+        "Lost or bounced",
+        "Mails that became older than lost_after or came back, in the time range above.",
+        now(f"{within('$__range', of_route('lost_probes_total'))} + {within('$__range', of_route('bounces_total'))}"),
+        unit="none",
+        empty=NOTHING,
+        steps=((None, "green"), (0.5, "red")),
+    ),
+]
+
+LATENCY = of_route("delivery_latency_seconds_bucket")
+DELAYS = [
+    heat(
+        "Queue delay",
+        "Mails per minute by how long the provider held them: from its 250 to the first sight of the mail. Dots are "
+        "single mails, with the probe's id.",
+        buckets(per_minute(LATENCY, "le")),
+        unit="s",
+        empty="nothing arrived",
+    ),
+    lines(
+        "Queue delay, quantiles",
+        "Interpolated between buckets from 0.1 s to 5 days. Dots are single mails, with the probe's id. Mail that "
+        "is stuck is not in it.",
+        *(traced(quantile(q, LATENCY), name) for q, name in ((0.5, "half"), (0.95, "95 %"), (0.99, "99 %"))),
+        unit="s",
+        empty="nothing arrived",
+        log=True,
+        steps=DELAY,
+    ),
+    lines(
+        "In flight",
+        "Age of the oldest mail that is not there, and how many there are.",
+        series(f"max({of_route('oldest_in_flight_seconds')})", "age of the oldest"),
+        unit="s",
+        empty=NOTHING,
+        steps=DELAY,
+        size=(8, 8),
+    ),
+    lines(
+        "Mails in flight",
+        "How many mails the provider took that are not there.",
+        series(f"sum by (route) ({of_route('in_flight_probes')})", "{{route}}"),
+        unit="none",
+        empty=NOTHING,
+        size=(8, 8),
+    ),
+    lines(
+        "Deadlines",
+        "Per minute, counted when the deadline passes. *unknown*: the mailbox was not watched then.",
+        *(
+            series(
+                per_minute(of_route("deadline_probes_total", f'met="{met}"'), "deadline"), f"{name} {{{{deadline}}}} s"
+            )
+            for met, name in (("true", "met"), ("false", "missed"), ("unknown", "unknown"))
+        ),
+        unit=PER_MINUTE,
+        empty="no deadline passed",
+        stacked=True,
+        colours=MET,
+        size=(8, 8),
+    ),
+]
+
+STAGE = "submission_stage_seconds"
+SUBMISSION = [
+    lines(
+        "Stages of a submission",
+        "Mean time of each stage. A kept connection has only envelope and data; data ends with the 250.",
+        series(
+            f"sum by (stage) (rate({of_route(f'{STAGE}_sum')}[$__rate_interval]))"
+            f" / sum by (stage) (rate({of_route(f'{STAGE}_count')}[$__rate_interval]))",
+            "{{stage}}",
+        ),
+        unit="s",
+        empty="nothing was sent",
+        stacked=True,
+    ),
+    lines(
+        "Outcomes of submissions",
+        "Test mails per minute by what the sending provider said.",
+        series(per_minute(of_route("submissions_total"), "outcome"), "{{outcome}}"),
+        unit=PER_MINUTE,
+        empty="nothing was sent",
+        stacked=True,
+        colours=OUTCOMES,
+    ),
+    lines(
+        "Submission errors",
+        "Per minute: the stage in which a submission ended, and why. The log has the server's own words.",
+        series(f"{per_minute(of_route('submission_errors_total'), 'stage', 'reason')} > 0", "{{stage}}: {{reason}}"),
+        unit=PER_MINUTE,
+        empty="no errors",
+        stacked=True,
+    ),
+    lines(
+        "Skipped",
+        "Test mails per minute that were due and not started: holes in the evidence.",
+        series(f"{per_minute(of_route('probes_skipped_total'), 'reason')} > 0", "{{reason}}"),
+        unit=PER_MINUTE,
+        empty="none was skipped",
+        stacked=True,
+    ),
+]
+
+ENDS = [
+    lines(
+        "Placement",
+        "Mails per minute by the folder in which they arrived.",
+        series(per_minute(of_route("arrivals_total"), "placement"), "{{placement}}"),
+        unit=PER_MINUTE,
+        empty="nothing arrived",
+        stacked=True,
+        colours=PLACEMENTS,
+    ),
+    lines(
+        "Bounces, delay notices, losses",
+        "Per minute. Bounces by class and subject of the status code (RFC 3463). A mail with a delay notice stays in "
+        "flight; *found* came after it was lost or had bounced.",
+        series(f"{per_minute(of_route('bounces_total'), 'status')} > 0", "bounced {{status}}"),
+        _each("delay_notices_total", "delay notice"),
+        _each("lost_probes_total", "lost"),
+        _each("found_probes_total", "found"),
+        unit=PER_MINUTE,
+        empty="none",
+    ),
+    lines(
+        "Out of the ordinary",
+        "Mails per minute. *uncertain*: nobody was looking, so the delay is not in the histogram. *moved*: to another "
+        "folder after it was seen, by a filter or a person.",
+        _each("duplicate_arrivals_total", "duplicate"),
+        _each("reordered_arrivals_total", "out of order"),
+        series(f"{per_minute(of_route('moved_arrivals_total'), 'placement')} > 0", "moved to {{placement}}"),
+        _each("uncertain_arrivals_total", "uncertain"),
+        unit=PER_MINUTE,
+        empty="none",
+    ),
+    lines(
+        "Uncertainty of detection",
+        "Width of the interval in which the last arrival must have happened: how exact the delays are.",
+        series(f"max by (route) ({of_route('detection_uncertainty_seconds')})", "{{route}}"),
+        unit="s",
+        empty="nothing arrived",
+        log=True,
+    ),
+]

@@ -1,0 +1,241 @@
+"""The dashboards: as the generator writes them, complete, of metrics that exist, and each query run on real data.
+
+Rule: an empty panel on a machine that is well is either in the table below with its reason, or a mistake.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grafana.__main__ import DIRECTORY, texts
+
+from .bed.mailbed import MailBed
+from .bed.prometheus import Prometheus
+from .process import Daemon, account, route
+from .test_docs import documented_labels, exported_samples
+
+Json = dict[str, Any]
+
+PAGES: dict[str, Json] = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(DIRECTORY.glob("*.json"))}
+PANELS = [
+    pytest.param(name, panel, id=f"{name}: {panel['title']}")
+    for name, page in PAGES.items()
+    for panel in page["panels"]
+    if panel["type"] != "row"
+]
+# Not mailprobe's: what Prometheus says of a target, and of its alert rules.
+PROMETHEUS = {
+    "up": {"job", "instance"},
+    "ALERTS": {"alertname", "alertstate", "severity", "route", "account"},
+}
+VARIABLES = {
+    "$__rate_interval": "10s",
+    "$__range": "1h",
+    "$stuck": "300",
+    "$objective": "0.99",
+    **dict.fromkeys(("$job", "$instance", "$route", "$account"), ".*"),
+}
+NOBODY = 1  # a port on which nothing listens
+# Page, title, metric → why it is empty here. Each shows only what is above zero; without that, it must return data.
+EMPTY = {
+    ("prober", "Mails left alone, removals refused", "unrecognised_messages"): "nobody forges or answers test mails",
+    ("prober", "Mails left alone, removals refused", "removals_refused"): "the server lets us remove them",
+    ("prober", "Skipped", "probes_skipped"): "we are on time, and no log-in was refused",
+    ("route", "Skipped", "probes_skipped"): "the same",
+    ("route", "Bounces, delay notices, losses", "bounces"): "nothing bounces",
+    ("route", "Out of the ordinary", "moved_arrivals"): "nobody moves mail",
+}
+
+
+def queries(page: Json) -> Iterator[tuple[str, str, str]]:
+    """Everything that a page asks Prometheus: where, the expression, the legend."""
+    for panel in page["panels"]:
+        for target in panel.get("targets", ()):
+            yield panel["title"], target["expr"], target.get("legendFormat", "")
+    for annotation in page["annotations"]["list"]:
+        yield annotation["name"], annotation["expr"], annotation["titleFormat"]
+    for variable in page["templating"]["list"]:
+        if variable["type"] == "query":
+            called = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+            assert called
+            yield variable["name"], called[1], f"{{{{{called[2]}}}}}"
+
+
+QUERIES = [(name, *query) for name, page in PAGES.items() for query in queries(page)]
+
+
+def selectors(expr: str) -> Iterator[tuple[str, dict[str, tuple[str, str]]]]:
+    """Every metric in a query, with its matchers: label → (operator, value)."""
+    for name, inside in re.findall(r"\b(mailprobe_\w+|up|ALERTS)\b(?:\{([^}]*)\})?", expr):
+        yield (
+            re.sub(r"(?<=_seconds)_(bucket|sum|count)$", "", name),
+            {label: (sign, value) for label, sign, value in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', inside)},
+        )
+
+
+def test_what_is_checked_in_is_what_the_generator_writes() -> None:
+    assert {file.name: file.read_text("utf-8") for file in DIRECTORY.iterdir()} == texts()
+
+
+@pytest.mark.parametrize(("page", "panel"), PANELS)
+def test_a_panel_says_what_it_is(page: str, panel: Json) -> None:
+    defaults = panel["fieldConfig"]["defaults"]
+    assert panel["title"]
+    assert len(panel["description"]) > 20
+    assert defaults["unit"]
+    assert defaults["noValue"]
+    assert panel["targets"]
+    for target in panel["targets"]:
+        assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    if panel["type"] in {"timeseries", "state-timeline"}:
+        assert all(target["legendFormat"] for target in panel["targets"])
+    if panel["type"] == "table":
+        units = {o["matcher"]["options"]: {p["id"] for p in o["properties"]} for o in panel["fieldConfig"]["overrides"]}
+        shown = panel["transformations"][-1]["options"]["renameByName"].values()
+        assert all("unit" in units[column] for column in shown)
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_no_two_panels_overlap(page: Json) -> None:
+    taken: dict[tuple[int, int], str] = {}
+    for panel in page["panels"]:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        for cell in itertools.product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])):
+            assert taken.setdefault(cell, panel["title"]) == panel["title"]
+    assert len({panel["id"] for panel in page["panels"]}) == len(page["panels"])
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_every_variable_that_a_page_uses_is_defined_there(page: Json) -> None:
+    defined = {variable["name"] for variable in page["templating"]["list"]}
+    used = set(re.findall(r"\$\{?([a-z]\w*)", json.dumps(page)))
+    assert used == defined
+
+
+@pytest.mark.parametrize(("page", "where", "expr", "legend"), QUERIES)
+def test_a_query_names_metrics_and_labels_that_are_exported(page: str, where: str, expr: str, legend: str) -> None:
+    labels = documented_labels() | PROMETHEUS
+    asked = list(selectors(expr))
+    assert asked
+    known = {"job", "instance", "le"}
+    for name, matchers in asked:
+        assert name in labels
+        assert matchers.keys() <= labels[name] | {"job", "instance"}
+        known |= labels[name]
+    for clause in re.findall(r"\b(?:by|on|without|ignoring|group_left) ?\(([^)]*)\)", expr):
+        assert {label.strip() for label in clause.split(",")} - {""} <= known
+    assert set(re.findall(r"{{(\w+)}}", legend)) <= known
+
+
+@pytest.mark.parametrize(("page", "where", "expr", "legend"), QUERIES)
+def test_a_query_asks_for_label_values_that_are_exported(page: str, where: str, expr: str, legend: str) -> None:
+    exported = exported_samples()
+    for name, matchers in selectors(expr):
+        fixed = {label: (sign, value) for label, (sign, value) in matchers.items() if "$" not in value}
+        samples = exported.get(name, [])
+        for label, (sign, value) in fixed.items():
+            for wanted in value.split("|") if samples and sign in {"=", "=~", "!="} else ():
+                assert wanted in {sample[label] for sample in samples}, f"{name}: {label}={wanted}"
+
+
+def test_every_metric_is_on_a_dashboard() -> None:
+    shown = {name for *_, expr, _ in QUERIES for name, _ in selectors(expr)}
+    assert shown >= documented_labels().keys()
+
+
+def test_links_lead_to_pages_that_exist_and_have_their_variables() -> None:
+    pages = {page["uid"]: {variable["name"] for variable in page["templating"]["list"]} for page in PAGES.values()}
+    for text in texts().values():
+        for uid, arguments in re.findall(r'"/d/([\w-]+)\?([^"]*)"', text):
+            assert set(re.findall(r"var-(\w+)|\$\{(\w+):queryparam\}", arguments)) <= {
+                pair for name in pages[uid] for pair in ((name, ""), ("", name))
+            }
+
+
+def test_delays_show_the_mails_they_are_made_of() -> None:
+    for page in PAGES.values():
+        for panel in page["panels"]:
+            for target in panel.get("targets", ()):
+                if "mailprobe_delivery_latency_seconds_bucket" in target["expr"]:
+                    assert target["exemplar"], panel["title"]
+
+
+def substituted(expr: str) -> str:
+    """As Grafana sends it."""
+    for name, value in VARIABLES.items():
+        expr = expr.replace(name, value)
+    assert "$" not in expr
+    return expr
+
+
+def may_be_empty(page: str, where: str, expr: str) -> bool:
+    """Whether the table has it."""
+    return any((page, where) == (at, title) and metric in expr for at, title, metric in EMPTY)
+
+
+@pytest.mark.timeout(150)
+def test_every_query_runs_and_returns_data_or_is_empty_for_a_reason(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b, dead = fresh_user(), fresh_user(), fresh_user()
+    config = (
+        account(bed, a)
+        + account(bed, b)
+        + account(bed, dead, smtp_port=NOBODY, imap_port=NOBODY)
+        + route("there", a, b, "500ms", 'deadlines = ["1s"]')
+        + route("dead", dead, a, "500ms")
+    )
+    rules = tmp_path / "rules.json"
+    alert = {"alert": "MailprobeTest", "expr": "mailprobe_mailbox_up == 0", "labels": {"severity": "page"}}
+    rules.write_text(json.dumps({"groups": [{"name": "test", "rules": [alert]}]}))
+    with (
+        Daemon(tmp_path, config) as daemon,
+        Prometheus(tmp_path / "prometheus", {"mailprobe": [daemon.url.removeprefix("http://")]}, [rules]) as prometheus,
+    ):
+
+        def empty(page: str, where: str, expr: str, legend: str) -> bool:
+            found = [labels for labels, value in prometheus.query(substituted(expr)) if not math.isnan(value)]
+            for labels in found:  # a rule's labels depend on the rule
+                named = set(re.findall(r"{{(\w+)}}", legend))
+                assert named <= labels.keys() or "ALERTS" in expr, f"{page}: {where}: {labels}"
+            return not found
+
+        waiting = [
+            (page, where, expr.removesuffix(" > 0") if may_be_empty(page, where, expr) else expr, legend)
+            for page, where, expr, legend in QUERIES
+        ]
+
+        def all_answered() -> bool:
+            waiting[:] = [query for query in waiting if empty(*query)]
+            return not waiting
+
+        try:
+            daemon.until(all_answered, "data for every query", 60)
+        except TimeoutError:
+            pytest.fail("no data for\n" + "\n".join(f"{page}: {where}: {expr}" for page, where, expr, _ in waiting))
+        now = time.time()
+        traces = prometheus.api(
+            "query_exemplars",
+            query="mailprobe_delivery_latency_seconds_bucket",
+            start=str(now - 60),
+            end=str(now),
+        )
+        assert traces[0]["exemplars"][0]["labels"]["probe"] in daemon.log()
+        daemon.stop()
+
+
+def test_what_is_empty_for_a_reason_is_on_a_dashboard() -> None:
+    for page, title, metric in EMPTY:
+        asked = [expr for at, where, expr, _ in QUERIES if (at, where) == (page, title) and metric in expr]
+        assert len(asked) == 1
+        assert asked[0].endswith(" > 0")
