@@ -11,6 +11,7 @@ from grafana import page as p
 from grafana.page import make
 from grafana.panels import (
     DELAY,
+    GREY,
     NONE_IS_GOOD,
     NOTHING,
     OUTCOMES,
@@ -63,7 +64,8 @@ NOW = [
         "all routes together: the table below tells them apart.",
         now(share("1h", "true")),
         unit="percentunit",
-        empty="no deadline passed in the last hour",
+        empty="no deadline passed",
+        when_empty=GREY,
         steps=SHARE,
     ),
     figure(
@@ -81,6 +83,7 @@ NOW = [
         now(f"count({p.FIRING})"),
         unit="none",
         empty="none",
+        when_empty="green",
         steps=NONE_IS_GOOD,
     ),
     figure(
@@ -88,7 +91,8 @@ NOW = [
         "Whether Prometheus reaches every prober. If it does not, everything else here is old.",
         now(f"min({UP})"),
         unit="none",
-        empty="no prober is scraped",
+        empty="none is scraped",
+        when_empty="red",
         steps=((None, "red"), (1, "green")),
         mapping={0: ("DOWN", "red"), 1: ("up", "green")},
         link=p.PROBER_PAGE,
@@ -113,6 +117,7 @@ ROUTES = [
         Column(
             "Unseen, 1 h",
             deadlines("1h", "unknown", "route"),
+            decimals=0,
             steps=((None, "text"), (0.5, "purple")),
         ),
         empty=NOTHING,
@@ -159,12 +164,12 @@ OBJECTIVE = [
         Column("In time", share("$__range", "true", *BY), unit="percentunit", steps=SHARE),
         Column(
             "Budget left",
-            f"1 - ({share('$__range', 'false', *BY)}) / (1 - $objective)",
+            f"1 - {share('$__range', 'false', *BY)} / (1 - $objective)",
             unit="percentunit",
             steps=((None, "red"), (0, "yellow"), (0.5, "green")),
         ),
-        Column("Missed", deadlines("$__range", "false", *BY), unit="short"),
-        Column("Unknown", deadlines("$__range", "unknown", *BY), unit="short"),
+        Column("Missed", deadlines("$__range", "false", *BY), decimals=0),
+        Column("Unknown", deadlines("$__range", "unknown", *BY), decimals=0),
         empty="no deadline passed in this time",
         sort=["-Budget left"],
     ),
@@ -172,9 +177,9 @@ OBJECTIVE = [
         "Burn rate of the error budget",
         "Share of missed deadlines in the last hour, as a multiple of what the objective allows. At 1 the budget lasts "
         "just as long as the objective's period; at 14.4 a month's is gone in two days.",
-        series(f"({share('1h', 'false', *BY)}) / (1 - $objective)", "{{route}} {{deadline}} s"),
+        series(f"{share('1h', 'false', *BY)} / (1 - $objective) > 0", "{{route}} {{deadline}} s"),
         unit="suffix: ×",
-        empty="no deadline passed",
+        empty="no deadline was missed",
         steps=((None, "transparent"), (1, "yellow"), (14.4, "red")),
     ),
 ]

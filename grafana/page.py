@@ -79,7 +79,7 @@ def alerts(size: tuple[int, int]) -> Panel:
         Column("Severity", label="severity", width=90),
         Column("Route", label="route"),
         Column("Account", label="account"),
-        Column("Number", f"sum by ({by}) ({ALERTS})", width=80),
+        Column("", f"sum by ({by}) ({ALERTS})"),
         empty="no alert is pending or firing",
         sort=["-State", "-Severity"],
         size=size,

@@ -34,6 +34,7 @@ DELAY: Steps = ((None, "green"), (30, "yellow"), (300, "red"))  # the deadlines 
 NONE_IS_GOOD: Steps = ((None, "green"), (1, "red"))
 SHARE: Steps = ((None, "red"), (0.95, "yellow"), (0.99, "green"))
 NOTHING = "no data: no prober, or not scraped"
+ALARM, GREY = "orange", "#6e7077"  # of a figure without data: something is wrong, or nothing has happened yet
 OUTCOMES = {"accepted": "green", "deferred": "yellow", "rejected": "red", "failed": "orange", "unconfirmed": "purple"}
 MET = {"met": "green", "missed": "red", "unknown": "purple"}
 PLACEMENTS = {"inbox": "green", "junk": "red", "other": "yellow"}
@@ -73,7 +74,10 @@ def _mappings(mapping: Mapping | None) -> list[model.ValueMapping]:
 
 def _coloured(panel: timeseries.Panel, colours: _Mapping[str, str]) -> None:
     for name, colour in colours.items():
-        panel.override_by_name(name, [model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})])
+        # "met 30 s" is a "met"
+        panel.override_by_regexp(
+            f"/^{re.escape(name)}( |$)/", [model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})]
+        )
 
 
 def figure(
@@ -86,11 +90,16 @@ def figure(
     steps: Steps = PLAIN,
     mapping: Mapping | None = None,
     link: str | None = None,
+    when_empty: str = ALARM,
     size: tuple[int, int] = (4, 4),
 ) -> Panel:
-    """One number in large type, its background coloured: what is read first."""
+    """One number in large type, its background coloured: what is read first. `when_empty`: the colour of `empty`, which
+    would else be that of the first step."""
+    null = model.DashboardSpecialValueMapOptions(
+        match=model.SpecialValueMatch.NULL, result=model.ValueMappingResult(color=when_empty, index=98)
+    )
     panel = _begin(stat.Panel(), title, text, [query], unit, empty, size)
-    panel.thresholds(_thresholds(steps)).mappings(_mappings(mapping))
+    panel.thresholds(_thresholds(steps)).mappings([*_mappings(mapping), model.SpecialValueMap(null)])
     panel.color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
     panel.color_mode(
         kinds.BigValueColorMode.NONE if steps is PLAIN and not mapping else kinds.BigValueColorMode.BACKGROUND
@@ -118,6 +127,8 @@ def lines(
     panel = _begin(timeseries.Panel(), title, text, queries, unit, empty, size)
     panel.min(0) if not log else panel
     panel.line_width(1).fill_opacity(60 if stacked else 5).show_points(kinds.VisibilityMode.AUTO)
+    if unit == PER_MINUTE:
+        panel.axis_soft_max(1)  # an axis up to 100 for nothing but zeros says nothing
     panel.span_nulls(span_nulls=False)  # a gap is a fact: nobody measured then
     if stacked:
         panel.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL))
@@ -186,7 +197,7 @@ def spans(
 
 @dataclass(frozen=True)
 class Column:
-    """Of a table: the values of `query`, or the label `label` that the queries have."""
+    """Of a table: the values of `query`, or the label `label` that the queries have. Without name it is not shown."""
 
     name: str
     query: str = ""
@@ -196,6 +207,7 @@ class Column:
     mapping: Mapping | None = None
     link: str = ""
     width: int = 0
+    decimals: int | None = None  # of counts: increase() extrapolates
 
 
 def grid(
@@ -209,6 +221,7 @@ def grid(
     """A table of now. `sort`: names of columns, the greatest value first; a leading "-" turns it round."""
     asked = [column.query for column in columns if column.query]
     panel = _begin(table.Panel(), title, text, [rows(query) for query in asked], "none", empty, size)
+    columns = tuple(column for column in columns if column.name)
     raw = {column.name: column.label or f"Value #{chr(ord('A') + asked.index(column.query))}" for column in columns}
     if len(asked) == 1:  # Grafana then says no number
         raw |= {column.name: "Value" for column in columns if column.query}
@@ -243,9 +256,12 @@ def grid(
 def _properties(column: Column) -> list[model.DynamicConfigValue]:
     found = [model.DynamicConfigValue("unit", column.unit)]
     found.append(model.DynamicConfigValue("mappings", _mappings(column.mapping)))
+    if column.decimals is not None:
+        found.append(model.DynamicConfigValue("decimals", column.decimals))
     if column.steps is not PLAIN or column.mapping:
+        quiet = [(value, "transparent" if colour == "green" else colour) for value, colour in column.steps]
         found += [
-            model.DynamicConfigValue("thresholds", _thresholds(column.steps).build()),
+            model.DynamicConfigValue("thresholds", _thresholds(quiet).build()),
             model.DynamicConfigValue("color", {"mode": "thresholds"}),
             model.DynamicConfigValue("custom.cellOptions", {"type": "color-background", "mode": "basic"}),
         ]

@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import page as p
 from grafana.page import make
-from grafana.panels import NONE_IS_GOOD, NOTHING, PER_MINUTE, Column, Panel, Steps, figure, grid, lines, spans
+from grafana.panels import GREY, NONE_IS_GOOD, NOTHING, PER_MINUTE, Column, Panel, Steps, figure, grid, lines, spans
 from grafana.queries import UP, now, of_account, of_prober, of_route, per_minute, quantile, series, within
 
 YES_IS_GOOD: Steps = ((None, "red"), (1, "green"))
@@ -69,6 +69,7 @@ NOW = [
         now(f"min({of_account('certificate_not_after_timestamp_seconds')}) - time()"),
         unit="s",
         empty="none seen yet",
+        when_empty=GREY,
         steps=ENDS,
     ),
     figure(

@@ -54,8 +54,8 @@ def deadlines(window: str, met: str, *by: str) -> str:
 
 
 def share(window: str, met: str, *by: str) -> str:
-    """Which part of those whose end is known. 0/0, no mail, is NaN."""
-    return f"{deadlines(window, met, *by)} / {deadlines(window, 'true|false', *by)}"
+    """Which part of those whose end is known; nothing where there was no mail, which would be 0/0."""
+    return f"{deadlines(window, met, *by)} / ({deadlines(window, 'true|false', *by)} > 0)"
 
 
 UP = f"up{{{PROBER}}}"  # Prometheus' own

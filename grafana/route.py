@@ -13,6 +13,7 @@ from grafana import page as p
 from grafana.page import make
 from grafana.panels import (
     DELAY,
+    GREY,
     MET,
     OUTCOMES,
     PER_MINUTE,
@@ -73,7 +74,8 @@ NOW = [
         "Of the deadlines that passed in the time range above and of which it is known, how many were met.",
         now(share("$__range", "true")),
         unit="percentunit",
-        empty="no deadline passed in this time",
+        empty="no deadline passed",
+        when_empty=GREY,
         steps=SHARE,
     ),
     figure(
@@ -107,9 +109,9 @@ DELAYS = [
         steps=DELAY,
     ),
     lines(
-        "In flight",
-        "Age of the oldest mail that is not there, and how many there are.",
-        series(f"max({of_route('oldest_in_flight_seconds')})", "age of the oldest"),
+        "Oldest mail in flight",
+        "A sawtooth is normal; a line that climbs is mail that is stuck. Dashed: 30 s and 5 min.",
+        series(f"max({of_route('oldest_in_flight_seconds')})", "age"),
         unit="s",
         empty=NOTHING,
         steps=DELAY,
@@ -147,7 +149,7 @@ SUBMISSION = [
         "Mean time of each stage. A kept connection has only envelope and data; data ends with the 250.",
         series(
             f"sum by (stage) (rate({of_route(f'{STAGE}_sum')}[$__rate_interval]))"
-            f" / sum by (stage) (rate({of_route(f'{STAGE}_count')}[$__rate_interval]))",
+            f" / (sum by (stage) (rate({of_route(f'{STAGE}_count')}[$__rate_interval])) > 0)",
             "{{stage}}",
         ),
         unit="s",

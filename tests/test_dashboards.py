@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from grafana import state
 from grafana.__main__ import DIRECTORY, texts
 
 from .bed.mailbed import MailBed
@@ -45,11 +47,46 @@ VARIABLES = {
     **dict.fromkeys(("$job", "$instance", "$route", "$account"), ".*"),
 }
 NOBODY = 1  # a port on which nothing listens
+# A route's state ← what differs from a route that is well, as promtool writes series: "0x50 1x9" is 0, and since ten
+# minutes 1. Evaluated after an hour.
+WELL = {
+    "oldest_in_flight_seconds": "1x60",
+    "in_flight_probes": "1x60",
+    "last_arrival_timestamp_seconds": "1+60x60",
+    'deadline_probes_total{deadline="30",met="true"}': "0+1x60",
+    'deadline_probes_total{deadline="30",met="false"}': "0x60",
+    'deadline_probes_total{deadline="30",met="unknown"}': "0x60",
+    'submissions_total{outcome="accepted"}': "0+1x60",
+    'submissions_total{outcome="failed"}': "0x60",
+    'probes_skipped_total{reason="overslept"}': "0x60",
+    "lost_probes_total": "0x60",
+    'bounces_total{status="5.1"}': "0x60",
+}
+ACCEPTED, FAILED, SKIPPED = (key for key in WELL if "submissions" in key or "skipped" in key)
+MET, MISSED, UNKNOWN = (key for key in WELL if "deadline" in key)
+OLDEST = "oldest_in_flight_seconds"
+STATES_OF = [
+    (state.FINE, {}),
+    (state.FINE, {FAILED: "0x50 1x9"}),  # others were accepted
+    (state.FINE, {MISSED: "0x10 1x49"}),  # long ago
+    (state.NEW, {"last_arrival_timestamp_seconds": "0x60"}),
+    (state.LATE, {MISSED: "0x50 1x9"}),
+    (state.UNSEEN, {UNKNOWN: "0x50 1x9"}),
+    (state.UNSEEN, {UNKNOWN: "0x50 1x9", OLDEST: "0+60x60"}),  # old, but nobody looked
+    (state.REFUSED, {ACCEPTED: "3x60", FAILED: "0+1x60"}),
+    (state.REFUSED, {ACCEPTED: "3x60", SKIPPED: "0+1x60"}),
+    (state.LOST, {"lost_probes_total": "0x20 1x39"}),
+    (state.LOST, {'bounces_total{status="5.1"}': "0x20 1x39", MISSED: "0x50 1x9"}),
+    (state.STUCK, {OLDEST: "0+60x60"}),  # a route that sends once a day: no deadline passed lately
+    (state.STUCK, {OLDEST: "0+60x60", MISSED: "0+1x60", UNKNOWN: "0x50 1x9"}),  # somebody looked
+    (state.STUCK, {OLDEST: "0+60x60", "lost_probes_total": "0x50 1x9"}),
+]
 # Page, title, metric → why it is empty here. Each shows only what is above zero; without that, it must return data.
 EMPTY = {
     ("prober", "Mails left alone, removals refused", "unrecognised_messages"): "nobody forges or answers test mails",
     ("prober", "Mails left alone, removals refused", "removals_refused"): "the server lets us remove them",
     ("prober", "Skipped", "probes_skipped"): "we are on time, and no log-in was refused",
+    ("overview", "Burn rate of the error budget", "deadline_probes"): "nothing is late",
     ("route", "Skipped", "probes_skipped"): "the same",
     ("route", "Bounces, delay notices, losses", "bounces"): "nothing bounces",
     ("route", "Out of the ordinary", "moved_arrivals"): "nobody moves mail",
@@ -181,6 +218,32 @@ def substituted(expr: str) -> str:
 def may_be_empty(page: str, where: str, expr: str) -> bool:
     """Whether the table has it."""
     return any((page, where) == (at, title) and metric in expr for at, title, metric in EMPTY)
+
+
+@pytest.mark.parametrize(("expected", "changed"), STATES_OF)
+def test_a_route_is_as_bad_as_the_worst_that_is_true_of_it(
+    expected: int, changed: dict[str, str], tmp_path: Path
+) -> None:
+    def series(key: str) -> str:
+        metric, _, labels = key.removesuffix("}").partition("{")
+        all_labels = ",".join(filter(None, ['job="m",instance="i",route="r"', labels]))
+        return f"mailprobe_{metric}{{{all_labels}}}"
+
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": series(key), "values": values} for key, values in (WELL | changed).items()],
+        "promql_expr_test": [
+            {
+                "expr": substituted(state.STATE),
+                "eval_time": "1h",
+                "exp_samples": [{"labels": '{route="r"}', "value": expected}],
+            }
+        ],
+    }
+    file = tmp_path / "test.json"
+    file.write_text(json.dumps({"tests": [case]}))
+    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.timeout(150)
