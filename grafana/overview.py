@@ -103,7 +103,7 @@ ROUTES = [
     grid(
         "Routes, worst first",
         f"{EXPLAINED} A route's name leads to its page.",
-        Column("Route", label="route", link=p.ROUTE_PAGE + "${__value.raw}"),
+        Column("Route", label="route", link=p.ROUTE_PAGE),
         Column("State", STATE, mapping=STATES, width=110),
         Column("Oldest in flight", f"max by (route) ({of_route('oldest_in_flight_seconds')})", unit="s", steps=DELAY),
         Column("In flight", f"max by (route) ({of_route('in_flight_probes')})"),
@@ -159,7 +159,7 @@ OBJECTIVE = [
         "Deadlines: objective and error budget",
         "Over the time range above, worst first. Budget left: 100 % is untouched, 0 % is used up, below is overdrawn. "
         "Unknown: the mailbox was not watched; counts for nothing.",
-        Column("Route", label="route", link=p.ROUTE_PAGE + "${__value.raw}"),
+        Column("Route", label="route", link=p.ROUTE_PAGE),
         Column("Deadline", label="deadline", unit="s", width=90),
         Column("In time", share("$__range", "true", *BY), unit="percentunit", steps=SHARE),
         Column(

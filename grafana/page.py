@@ -23,7 +23,7 @@ ALERTS = 'ALERTS{alertname=~"Mailprobe.*"}'
 FIRING = 'ALERTS{alertname=~"Mailprobe.*",alertstate="firing"}'
 
 _KEPT = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
-ROUTE_PAGE = "/d/mailprobe-route?" + _KEPT + "&var-route="
+ROUTE_PAGE = "/d/mailprobe-route?" + _KEPT + "&${stuck:queryparam}&var-route=${__value.raw}"
 PROBER_PAGE = "/d/mailprobe-prober?" + _KEPT
 
 Variable = dashboard.QueryVariable | dashboard.DatasourceVariable | dashboard.CustomVariable

@@ -68,7 +68,7 @@ def _mappings(mapping: Mapping | None) -> list[model.ValueMapping]:
         str(value): model.ValueMappingResult(text=text, color=colour, index=index)
         for index, (value, (text, colour)) in enumerate((mapping or {}).items())
     }
-    found: list[model.ValueMapping] = [model.SpecialValueMap(nan)]  # 0/0: no mail, so no share
+    found: list[model.ValueMapping] = [model.SpecialValueMap(nan)]  # no mail yet
     return [model.ValueMap(values), *found] if values else found
 
 
@@ -125,8 +125,10 @@ def lines(
 ) -> Panel:
     """Values over time. `steps` are drawn as lines; `log` for what spans milliseconds to days."""
     panel = _begin(timeseries.Panel(), title, text, queries, unit, empty, size)
-    panel.min(0) if not log else panel
-    panel.line_width(1).fill_opacity(60 if stacked else 5).show_points(kinds.VisibilityMode.AUTO)
+    if not log:
+        panel.min(0)
+    # A line on top of a stack would be that of the last series, though it be zero.
+    panel.line_width(0 if stacked else 1).fill_opacity(70 if stacked else 5).show_points(kinds.VisibilityMode.AUTO)
     if unit == PER_MINUTE:
         panel.axis_soft_max(1)  # an axis up to 100 for nothing but zeros says nothing
     panel.span_nulls(span_nulls=False)  # a gap is a fact: nobody measured then
