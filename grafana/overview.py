@@ -127,9 +127,9 @@ ROUTES = [
     p.alerts((8, 10)),
     spans(
         "Since when",
-        f"Each route's state over time. {EXPLAINED}",
-        series(STATE, "{{route}}"),
-        empty=NOTHING,
+        f"Routes while they were worse than fine; where there is nothing, all was well. {EXPLAINED}",
+        series(f"({STATE}) >= {TROUBLE}", "{{route}}"),
+        empty="every route was fine",
         mapping=STATES,
         size=(24, 7),
     ),
@@ -138,8 +138,8 @@ ROUTES = [
 DELAYS = [
     lines(
         "Oldest mail in flight",
-        "By route. A sawtooth is normal; a line that climbs is mail that is stuck. Dashed: 30 s and 5 min.",
-        series(f"max by (route) ({of_route('oldest_in_flight_seconds')})", "{{route}}"),
+        "The twenty oldest. A sawtooth is normal; a line that climbs is mail that is stuck. Dashed: 30 s and 5 min.",
+        series(f"topk(20, max by (route) ({of_route('oldest_in_flight_seconds')}))", "{{route}}"),
         unit="s",
         empty=NOTHING,
         steps=DELAY,

@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana.panels import DATASOURCE, Column, Panel, grid
 from grafana.queries import of_prober
 
-# Where people can read docs/: put the address of your copy here and run `make dashboards`.
+# Where people can read docs/; docs/monitoring.md says how to put the address of your copy into the JSON.
 DOCS = "https://mailprobe.example.org/docs"
 RUNBOOK = f"{DOCS}/runbook.md"
 # The name of every alert rule begins like this; ALERTS is Prometheus' own series of them.

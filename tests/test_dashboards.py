@@ -47,6 +47,8 @@ VARIABLES = {
     **dict.fromkeys(("$job", "$instance", "$route", "$account"), ".*"),
 }
 NOBODY = 1  # a port on which nothing listens
+# Metric that is on no dashboard → why
+NOT_SHOWN: dict[str, str] = {}
 # A route's state ← what differs from a route that is well, as promtool writes series: "0x50 1x9" is 0, and since ten
 # minutes 1. Evaluated after an hour.
 WELL = {
@@ -185,9 +187,9 @@ def test_a_query_asks_for_label_values_that_are_exported(page: str, where: str, 
                 assert wanted in {sample[label] for sample in samples}, f"{name}: {label}={wanted}"
 
 
-def test_every_metric_is_on_a_dashboard() -> None:
+def test_every_metric_is_on_a_dashboard_or_has_a_reason_not_to_be() -> None:
     shown = {name for *_, expr, _ in QUERIES for name, _ in selectors(expr)}
-    assert shown >= documented_labels().keys()
+    assert documented_labels().keys() - shown == NOT_SHOWN.keys()
 
 
 def test_links_lead_to_pages_that_exist_and_have_their_variables() -> None:
