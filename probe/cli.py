@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import faulthandler
 import gc
 import json
 import logging
@@ -93,6 +94,7 @@ def run(options: _Options) -> None:
 
     settings = _settings(options)
     log.configure(os.environ)
+    faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's stack in the log: where the deadlock was
     for warning in settings.warnings:
         log.log.warning(log.line("config", warning=warning))
     _run(daemon.run(settings, lambda: _load(options)))
@@ -323,6 +325,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _fail(text: str, exit_code: int = 2) -> NoReturn:
+    mark = log.mark(os.environ, logging.CRITICAL)
     for each in text.splitlines():
-        click.echo(f"mailprobe: {each}", err=True)
+        click.echo(f"{mark}mailprobe: {each}", err=True)
     sys.exit(exit_code)

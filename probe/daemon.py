@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +28,9 @@ from probe.core.state import State
 from probe.ledger import Ledger, LedgerError
 from probe.log import LogSink, line
 from probe.metrics import Metrics
+from probe.notify import Notifier
 from probe.prober import Prober
+from probe.supervision import Supervision
 
 log = logging.getLogger("mailprobe")
 
@@ -75,7 +78,7 @@ async def started(
             background = [
                 asyncio.create_task(_watch_clocks(metrics, sinks)),
                 asyncio.create_task(_keep_house(ledger, prober, sinks)),
-                asyncio.create_task(_reload_on_hangup(prober, metrics, schedule, reload)),
+                asyncio.create_task(_reload_on_hangup(prober, metrics, schedule, reload, sinks)),
             ]
             running.essential = [*background, *prober.essential()]
             schedule.follow(settings.routes)
@@ -95,16 +98,22 @@ async def run(settings: Settings, reload: Callable[[], Settings]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with started(settings, reload, random.Random()) as running:  # noqa: S311 - for phases, not for secrets
+    supervision = Supervision(Notifier(os.environ))
+    rng = random.Random()  # noqa: S311 - for phases, not for secrets
+    async with started(settings, reload, rng, supervision.status, supervision) as running:
         about = {"version": __version__, "routes": len(settings.routes), "away": running.prober.away}
         log.info(line("started", **about, listen=f"{settings.listen_host}:{running.port}"))
+        supervised = asyncio.create_task(supervision.run(running.prober, running.views))
+        running.essential.append(supervised)
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({stopping, *running.essential}, return_when=asyncio.FIRST_COMPLETED)
+        supervision.stopping()
         if not stopping.done():
             log.critical("bug: a task that must never end has ended; stopping, so that it is noticed")
         for task in running.essential:
             if task.done():
                 task.result()
+        supervised.cancel()
         log.info(line("stopping"))
     log.info(line("stopped"))
 
@@ -189,7 +198,7 @@ async def _keep_house(ledger: Ledger, prober: Prober, sink: Sink) -> None:
 
 
 async def _reload_on_hangup(
-    prober: Prober, metrics: Metrics, schedule: _Schedule, reload: Callable[[], Settings]
+    prober: Prober, metrics: Metrics, schedule: _Schedule, reload: Callable[[], Settings], sink: Sink
 ) -> None:
     hangup = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -198,12 +207,14 @@ async def _reload_on_hangup(
         while True:
             await hangup.wait()
             hangup.clear()
+            sink.reloading()
             try:
                 settings = await asyncio.to_thread(reload)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the old one goes on
                 metrics.reload_ok.set(0)
                 for text in str(error).splitlines():
                     log.error(line("reload_failed", reason=text))  # noqa: TRY400 - the text says it all
+                sink.reloaded(str(error))
                 continue
             before = prober.settings
             here = ("state_dir", "listen_host", "listen_port")
@@ -215,5 +226,6 @@ async def _reload_on_hangup(
             prober.apply(settings)
             schedule.follow(settings.routes)
             log.info(line("reloaded", routes=len(settings.routes), accounts=len(settings.accounts)))
+            sink.reloaded(None)
     finally:
         loop.remove_signal_handler(signal.SIGHUP)

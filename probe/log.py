@@ -57,6 +57,11 @@ def configure(environ: Mapping[str, str], level: int = logging.INFO) -> None:
     log.setLevel(level)
 
 
+def mark(environ: Mapping[str, str], level: int) -> str:
+    """What a line that is not logged begins with: its priority, where stderr is the journal."""
+    return f"<{_PRIORITIES[level]}>" if _is_journal(environ) else ""
+
+
 def _is_journal(environ: Mapping[str, str]) -> bool:
     """Whether stderr itself is the journal (systemd.exec(5)): programs below a service inherit the variable, too."""
     try:

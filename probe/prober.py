@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from probe.core.dsn import Notice, looks_like_notice, read_notice
@@ -28,6 +28,7 @@ from probe.core.events import (
 )
 from probe.core.message import Mail, Recognised, Refused, compose, recognise, worth_reading
 from probe.core.outcome import Sink
+from probe.core.progress import Work
 from probe.core.settings import Account, Route, Settings
 from probe.core.state import OPEN
 from probe.core.token import Token, mint_envelope_id
@@ -42,6 +43,7 @@ log = logging.getLogger("mailprobe.prober")
 _LONGEST_SUBMISSION = 900.0  # seconds from a probe's start to its acceptance, at most
 _CONTACT_EVERY = 5.0
 _FIRST_LOOK = 30.0  # seconds
+_COMMIT = 180.0  # seconds that one attempt to write to the disk may take
 _AFTER_BUG = 60.0  # seconds before a watcher that fell over by a bug of ours is started again
 
 
@@ -123,6 +125,12 @@ class Prober:
         """Whether every mailbox has been tried at least once."""
         watchers = self.watchers.values()
         return bool(watchers) and all(watcher.attempted.is_set() for watcher in watchers)
+
+    def works(self) -> Iterator[Work]:
+        """What must get on: the recorder, and every watcher. (Those that have ended are essential(), or start anew.)"""
+        yield Work("the recorder", self.recorder.steps, self.recorder.resting, _COMMIT)
+        for watcher in self.watchers.values():
+            yield from watcher.works()
 
     async def _tick(self) -> None:
         """Let time decide; at first not before every mailbox was tried, for what came while we were down lies there.

@@ -97,7 +97,9 @@ class Recorder:
     counts: Counter[tuple[str, State]] = field(default_factory=Counter)  # all on record, by route and state
     sent: Counter[str] = field(default_factory=Counter)  # all on record, by route, counted when they were sent
     stuck: bool = False  # the ledger cannot be written just now
+    steps: int = 0  # grows while it gets on; an attempt that fails is a step: a broken disk is no deadlock
     _queue: list[_Item] = field(default_factory=list)
+    _open: int = 0  # items that were put and not dealt with yet
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _recording: asyncio.Future[None] | None = None
@@ -111,6 +113,11 @@ class Recorder:
         """Record this. Never blocks; the order of calls is kept."""
         self._put(event if isinstance(event, Cursor) else _Waiting(event))
 
+    @property
+    def resting(self) -> bool:
+        """Whether there is nothing to record."""
+        return not self._open
+
     async def durable(self, event: Event) -> None:
         """Record this and return when it is on disk."""
         durable = asyncio.get_running_loop().create_future()
@@ -120,6 +127,7 @@ class Recorder:
 
     def _put(self, item: _Item) -> None:
         self._queue.append(item)
+        self._open += 1
         self._news.set()
 
     def resume(self, probes: Iterable[Probe], counts: dict[tuple[str, State], int], judged_until: float) -> None:
@@ -189,6 +197,8 @@ class Recorder:
         for item in batch:
             if isinstance(item, _Waiting) and item.durable and not item.durable.done():
                 item.durable.set_result(None)
+        self._open -= len(batch)
+        self.steps += 1
 
     async def _outcomes(self, batch: Sequence[_Item]) -> list[Outcome]:
         """What these would make of the probes; nothing is changed yet."""
@@ -240,6 +250,7 @@ class Recorder:
                 result = await attempt()
             except self.transient as error:
                 self.stuck = True
+                self.steps += 1
                 self.sink.committed(0, 0.0, str(error))
                 await asyncio.sleep(_RETRY)
             else:

@@ -16,8 +16,8 @@ from .make import ROOT
 
 Sources = dict[str, ast.Module]  # module name below probe ("core.state", "mail.smtp", "__init__") → its tree
 
-SHELLS = {"mail", "config", "ledger", "metrics", "web", "log", "board", "keyfile", "provider"}
-COMPOSERS = {"recorder", "prober", "daemon", "once", "check", "demo"}
+SHELLS = {"mail", "config", "ledger", "metrics", "web", "log", "board", "keyfile", "provider", "notify", "status"}
+COMPOSERS = {"recorder", "prober", "daemon", "once", "check", "demo", "supervision"}
 FACE = {"cli", "show"}
 OTHERS = {"core", "clock", "__init__"}
 

@@ -28,6 +28,8 @@ from probe.config.notes import (
 )
 from probe.config.tables import AccountTable, Document, RouteTable
 
+_WHOLE = "mailprobe_"  # LoadCredential=mailprobe:DIRECTORY
+
 
 def read_file(path: Path) -> TomlConfigSettingsSource:
     try:
@@ -87,20 +89,27 @@ def environment(
 
 
 def credentials(accounts: Iterable[str], environ: Mapping[str, str], notes: Notes) -> dict[Key, Path]:
-    """secret -> file that holds it, as systemd's LoadCredential= laid it down."""
+    """secret -> file that holds it, as systemd's LoadCredential= laid it down.
+
+    A directory that is loaded as a whole puts its own name before each file's (systemd.exec(5)): mailprobe_accounts__….
+    One that was loaded by itself counts more than one from there.
+    """
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         return {}
     try:
-        present = sorted(file.name for file in Path(directory).iterdir() if file.name.startswith("accounts__"))
+        names = sorted((file.name for file in Path(directory).iterdir()), key=lambda name: not name.startswith(_WHOLE))
     except OSError as error:
         notes.wrong((), f"cannot be read ({error.strerror}); set it to a directory", "CREDENTIALS_DIRECTORY")
         return {}
+    present = {
+        short: Path(directory, name) for name in names if (short := name.removeprefix(_WHOLE)).startswith("accounts__")
+    }
     known = {credential_for(name, secret): ("accounts", name, secret) for name in accounts for secret in SECRETS}
     for name in present:
         if name not in known:
             notes.wrong((), f"{name} is for no account{instead(name, known)}", "CREDENTIALS_DIRECTORY")
-    return {known[name]: Path(directory, name) for name in present if name in known}
+    return {known[name]: file for name, file in present.items() if name in known}
 
 
 def read_document(source: TomlConfigSettingsSource, overlay: dict[str, Any], notes: Notes) -> Document | None:

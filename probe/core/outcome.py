@@ -77,6 +77,12 @@ class Sink:
     def committed(self, events: int, seconds: float, error: str | None) -> None:
         """So many events became durable in so many seconds, or an attempt failed for this reason."""
 
+    def reloading(self) -> None:
+        """The configuration is about to be read again."""
+
+    def reloaded(self, error: str | None) -> None:
+        """The new configuration is in use, or the old one still is, for this reason: one line per mistake."""
+
     def stored(self, octets: int) -> None:
         """So much room the ledger takes."""
 

@@ -26,7 +26,7 @@ from probe.mail.imap import Connection, Fetched
 from probe.mail.imap import Refused as CommandRefused
 from probe.mail.imap_syntax import uid_sets
 
-_RELISTEN = 480.0  # seconds; Gmail drops an IDLE after about 9 minutes, Exchange Online falls silent
+RELISTEN = 480.0  # seconds; Gmail drops an IDLE after about 9 minutes, Exchange Online falls silent
 _POLL = 30.0  # between looks where a server has no IDLE
 _SETTLING = 3  # turns
 _REMOVE_AGAIN = 900.0  # seconds after a refusal
@@ -134,6 +134,7 @@ class FolderWatch:
     refused: Instant | None = None  # when the server last refused to remove mails
     idle_works: bool = True  # until the server ends one by itself
     removable: set[int] = field(default_factory=set)
+    steps: int = 0  # grows while it gets on, at least with every turn
 
     def __post_init__(self) -> None:
         self.asker = Asker(self.mailbox.account.asking)
@@ -205,6 +206,7 @@ class FolderWatch:
 
     async def _turn(self, connection: Connection) -> None:
         """Wait for a ring or for the time to ask, then deal with what came."""
+        self.steps += 1
         self.wake.clear()
         await self._remove(connection)
         await self._check(connection)
@@ -244,7 +246,7 @@ class FolderWatch:
         if delay is not None and self.asker.listening.slow and delay < 1.0:
             await connection.wait(delay, self.wake)
             return self._ended(connection.rung is not None, connection)
-        seconds = _RELISTEN if delay is None else min(delay, _RELISTEN)
+        seconds = RELISTEN if delay is None else min(delay, RELISTEN)
         self.idle_since = began = self.mailbox.clock()
         try:
             pushed = await connection.idle(seconds, self.wake)
@@ -276,6 +278,7 @@ class FolderWatch:
         """Read these mails: all that are `new`, if None, else those that are among them."""
         expunged = connection.expunged  # before: the answer itself may tell of more
         mails = sorted(await connection.fetch(uids, _HEADER), key=lambda mail: mail.uid)
+        self.steps += 1
         now, not_before = connection.last_contact, self.looked
         if new is None:
             mails = [mail for mail in mails if mail.uid > self.last]

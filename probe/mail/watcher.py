@@ -16,9 +16,10 @@ from typing import Any
 from probe.core.asking import Usual
 from probe.core.events import Arrived, Cursor, Instant, Place, elapsed
 from probe.core.outcome import Sink
+from probe.core.progress import Work
 from probe.core.schedule import backoff
 from probe.core.settings import Account
-from probe.mail.folder import FolderWatch, Recognise, Recorder
+from probe.mail.folder import RELISTEN, FolderWatch, Recognise, Recorder
 from probe.mail.folders import INBOX, choose
 from probe.mail.imap import Connection, Lost, Refused
 from probe.mail.net import Unreachable
@@ -27,6 +28,7 @@ from probe.mail.oauth import NoToken, Tokens
 _RETRY = 2.0, 300.0  # seconds before the first and at most before later attempts after a connection failed
 _RETRY_LOGIN = 120.0, 3600.0  # the same after a refused log-in: repeated quickly, it would lock the account
 _WELL = 30.0  # seconds of watching after which a loss is a new trouble and not the old one
+_COMMANDS = 4  # each with its time limit, between two steps of a folder at most
 _REMEMBERED = 1000  # arrivals that are remembered, lest a probe be asked for that was here before its 250
 
 
@@ -65,6 +67,8 @@ class Watcher:
         self.timeout = timeout
         self.attempted = asyncio.Event()  # set after the first session came up or failed
         self.up_since: Instant | None = None  # None: not the whole mailbox is being watched
+        self._sessions = 0
+        self._pausing = False
         self._recent: dict[str, None] = {}  # probes that have arrived
         self._usual: defaultdict[str, Usual] = defaultdict(Usual)
         self._lands_in: dict[str, str] = {}  # route → folder of its last arrival
@@ -75,6 +79,7 @@ class Watcher:
         """Sessions one after the other, with growing delays after failures. Only cancelling ends it."""
         delays = self._delays()
         while True:
+            self._sessions, self._pausing = self._sessions + 1, False
             try:
                 await self._session()
             except (Lost, Refused, Unreachable, NoToken) as error:
@@ -87,7 +92,17 @@ class Watcher:
             finally:
                 self.up_since = None
                 self.attempted.set()
+            self._pausing = True
             await asyncio.sleep(delay)
+
+    def works(self) -> Iterator[Work]:
+        """What it is at: each folder of its session, or finding out which there are."""
+        patience = RELISTEN + _COMMANDS * self.timeout
+        yield Work(self.account.name, self._sessions, self._pausing or bool(self._folders), patience)
+        for name, folder in self._folders.items():
+            # A session that begins anew is a step, too: what a server says of a folder ends with it.
+            steps = self._sessions + folder.steps
+            yield Work(f"{self.account.name} {name}", steps, self._pausing, patience)
 
     def _delays(self) -> dict[bool, Iterator[float]]:
         """Pauses before the next attempt, by whether the log-in was refused: each kind grows by itself."""
