@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP_TOOLS = pip-tools==7.6.2
 
 # The real mail providers and the real Prometheus that the tests start for themselves, as Debian packages.
-TEST_BED = postfix dovecot-imapd dovecot-lmtpd dovecot-sieve prometheus openssl nftables
+TEST_BED = postfix dovecot-imapd dovecot-lmtpd dovecot-sieve prometheus openssl nftables systemd-container
 # What `make bench` measures itself against.
 PEERS = monitoring-plugins-contrib libnet-smtp-tls-perl libmail-imapclient-perl libio-socket-ssl-perl
 # Debian's Python comes without ensurepip.
@@ -17,7 +17,7 @@ PYTHON_CHECK = "$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help demo test lint dashboards bench soak chaos fuzz constraints clean
+.PHONY: help demo test lint dashboards bench soak chaos fuzz deb constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.* ## /make \1\t/p' Makefile | expand -t 20
@@ -51,6 +51,9 @@ chaos: .venv/dev.stamp ## ten minutes of kill -9 while its servers freeze, resta
 
 fuzz: .venv/fuzz.stamp ## every parser of foreign bytes against what nobody sends, a minute each
 	.venv/bin/python -m tests.fuzz $(ARGS)
+
+deb: ## dist/mailprobe_*.deb, with its libraries inside; for `apt install ./mailprobe_*.deb`
+	deploy/deb.sh
 
 .venv/run.stamp: pyproject.toml constraints.txt
 	@$(PYTHON_CHECK)

@@ -326,6 +326,15 @@ def test_a_systemd_credential_is_the_password_and_other_credentials_are_ignored(
     assert found.warnings == ()
 
 
+def test_credentials_of_a_directory_that_is_loaded_as_a_whole_are_found_and_single_ones_count_more(
+    tmp_path: Path,
+) -> None:
+    environ = credentials(tmp_path, mailprobe_accounts__own__password="of the directory")
+    assert load(write(tmp_path), environ).accounts["own"].password == Secret("of the directory")
+    (tmp_path / "credentials" / "accounts__own__password").write_text("of its own")
+    assert load(write(tmp_path), environ).accounts["own"].password == Secret("of its own")
+
+
 def test_a_credential_for_an_unknown_account_is_a_mistake(tmp_path: Path) -> None:
     environ = credentials(tmp_path, accounts__own__password="x", accounts__onw__password="y")
     line = "CREDENTIALS_DIRECTORY: accounts__onw__password is for no account; did you mean accounts__own__password?"

@@ -98,7 +98,7 @@ def credentials(accounts: Iterable[str], environ: Mapping[str, str], notes: Note
     if not directory:
         return {}
     try:
-        names = sorted((file.name for file in Path(directory).iterdir()), key=lambda name: not name.startswith(_WHOLE))
+        names = sorted((it.name for it in Path(directory).iterdir()), key=lambda it: (not it.startswith(_WHOLE), it))
     except OSError as error:
         notes.wrong((), f"cannot be read ({error.strerror}); set it to a directory", "CREDENTIALS_DIRECTORY")
         return {}
