@@ -1,6 +1,7 @@
 #!/bin/sh
-# deb.sh
+# deb.sh [TREE]
 # Makes dist/mailprobe_VERSION_ARCHITECTURE.deb of this directory, with all that mailprobe needs but Debian's Python.
+# TREE: what tree.sh has made before.
 set -eu
 
 source=$(cd "$(dirname "$0")/.." && pwd)
@@ -13,7 +14,11 @@ umask 022
 rm -rf "$root"
 mkdir -p "$root/DEBIAN" "$root/opt" "$root/etc/mailprobe" "$root/lib/systemd/system" "$root/usr/bin" \
     "$root/usr/share/doc/mailprobe" "$source/dist"
-"$source/deploy/tree.sh" "$root/opt/mailprobe"
+if [ -n "${1:-}" ]; then
+    cp -a "$1" "$root/opt/mailprobe"
+else
+    "$source/deploy/tree.sh" "$root/opt/mailprobe"
+fi
 install -m 644 "$source/deploy/mailprobe.toml" "$root/etc/mailprobe/"
 install -d -m 700 "$root/etc/mailprobe/credentials"
 install -m 644 "$source/deploy/mailprobe.service" "$root/lib/systemd/system/"
@@ -28,8 +33,7 @@ install -m 644 "$source/deploy/debian/conffiles" "$root/DEBIAN/"
 for script in postinst prerm postrm; do
     install -m 755 "$source/deploy/debian/$script" "$root/DEBIAN/"
 done
-(cd "$root" && find opt usr lib -type f -print0 | sort -z | xargs -0 md5sum ) \
-    >"$root/DEBIAN/md5sums"
+(cd "$root" && find opt usr lib -type f -print0 | sort -z | xargs -0 md5sum) >"$root/DEBIAN/md5sums"
 
 package=$source/dist/mailprobe_${version}_$architecture.deb
 dpkg-deb --root-owner-group -Zzstd --build "$root" "$package" >/dev/null

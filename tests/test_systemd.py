@@ -1,0 +1,294 @@
+"""The service as it is installed, under a real systemd, against a real Postfix and Dovecot."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from .bed.mailbed import MailBed, address
+from .bed.service import wait_until
+from .bed.systemd_box import SystemdBox, why_no_box
+from .make import ROOT
+from .process import route
+from .test_daemon import held
+
+pytestmark = [
+    pytest.mark.skipif(bool(why_no_box()), reason=why_no_box()),
+    pytest.mark.timeout(120),
+    pytest.mark.xdist_group("systemd"),  # one installation for all of these
+]
+
+UNIT = "mailprobe.service"
+CREDENTIALS = "/etc/mailprobe/credentials"
+# As it is shipped, but for the times that a test would wait for.
+QUICK = "[Service]\nWatchdogSec=2\nRestartSec=100ms\n"
+
+
+def new_box(*binds: tuple[Path, str]) -> SystemdBox:
+    # Not tmp_path: its name names the machine and a cgroup.
+    return SystemdBox(Path(tempfile.gettempdir(), f"mailprobe-{secrets.token_hex(4)}"), [(ROOT, "/src"), *binds])
+
+
+@contextmanager
+def started(box: SystemdBox) -> Iterator[SystemdBox]:
+    try:
+        yield box.start()
+    finally:
+        box.close()
+        shutil.rmtree(box.root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What both ways of installing put at /opt/mailprobe; made once, for it takes longer than all the rest."""
+    tree = tmp_path_factory.mktemp("opt") / "mailprobe"
+    subprocess.run([ROOT / "deploy/tree.sh", tree], check=True)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def installed(tree: Path) -> Iterator[SystemdBox]:
+    """A box in which deploy/install was run."""
+    with started(new_box((tree, "/tree"))) as box:
+        said = box.do("/src/deploy/install", "--from", "/tree")
+        assert "Not started: /etc/mailprobe/mailprobe.toml is still the example." in said
+        yield box
+
+
+class Service:
+    """mailprobe in a box, with two users of the bed and a provider that is not there."""
+
+    def __init__(self, box: SystemdBox, bed: MailBed, sender: str, recipient: str) -> None:
+        self.box, self.bed, self.sender, self.recipient = box, bed, sender, recipient
+        self.began = box.do("date", "+%s.%N").strip()
+
+    def configure(self, *routes: str) -> None:
+        """Write the configuration and the passwords."""
+        here = 'ca_file = "/etc/mailprobe/ca.pem", host = "127.0.0.1", tls = "implicit", port = {}'
+        smtp, imap = (here.format(self.bed.ports[port]) for port in ("submissions", "imaps"))
+        dead = 'host = "127.0.0.1", port = 9, tls = "implicit"'
+        text = 'listen = "127.0.0.1:0"\n'
+        for user in (self.sender, self.recipient):
+            text += f'[accounts.{user}]\naddress = "{address(user)}"\nsmtp = {{ {smtp} }}\nimap = {{ {imap} }}\n'
+            self.box.write(f"{CREDENTIALS}/accounts__{user}__password", self.bed.password, "600")
+        text += f'[accounts.dead]\naddress = "dead@example.org"\nimap = {{ {dead} }}\n'
+        self.box.write(f"{CREDENTIALS}/accounts__dead__password", "x", "600")
+        text += route("to-dead", self.sender, "dead", "1h") + "".join(routes)
+        self.box.write("/etc/mailprobe/mailprobe.toml", text)
+        self.box.write("/etc/mailprobe/ca.pem", self.bed.pki.ca.read_text())
+
+    def route(self, name: str, every: str = "500ms") -> str:
+        return route(name, self.sender, self.recipient, every)
+
+    def start(self) -> None:
+        """Start it; returns when it says that it is ready."""
+        self.box.do("systemctl", "start", UNIT)
+
+    def show(self, name: str) -> str:
+        return self.box.show(UNIT, name)[name]
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        try:
+            wait_until(condition, 20, what)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n" + "\n".join(self.journal()[-40:])) from None
+
+    def until_restarted(self, times: int) -> None:
+        self.until(
+            lambda: (
+                self.box.show(UNIT, "NRestarts", "ActiveState") == {"NRestarts": str(times), "ActiveState": "active"}
+            ),
+            f"restart {times}",
+        )
+
+    def journal(self, *options: str) -> list[str]:
+        return self.box.journal(UNIT, f"--since=@{self.began}", *options)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of these samples, of the process that runs now."""
+        listening = [line.rpartition(":")[2] for line in self.journal() if line.startswith("started ")]
+        with urllib.request.urlopen(f"http://127.0.0.1:{listening[-1]}/metrics", timeout=5) as reply:
+            families = list(text_string_to_metric_families(reply.read().decode()))
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+
+@pytest.fixture
+def service(installed: SystemdBox, bed: MailBed, fresh_user: Callable[[], str]) -> Iterator[Service]:
+    installed.write(f"/etc/systemd/system/{UNIT}.d/quick.conf", QUICK)
+    installed.do("systemctl", "daemon-reload")
+    yield Service(installed, bed, fresh_user(), fresh_user())
+    installed.do("systemctl", "stop", UNIT)
+    installed.call("systemctl", "reset-failed", UNIT)
+    installed.do("sh", "-c", f"rm -rf /var/lib/private/mailprobe {CREDENTIALS}/* /etc/systemd/system/{UNIT}.d")
+
+
+def test_it_is_ready_when_every_mailbox_was_tried_and_its_status_says_how_things_are(service: Service) -> None:
+    service.configure(service.route("r"))
+    service.start()
+    assert service.metric("mailprobe_mailbox_up", account=service.recipient) == 1, "when it says ready"
+    service.until(lambda: service.metric("mailprobe_delivery_latency_seconds_count") >= 2, "mail is measured")
+    service.until(lambda: "1 route fine, 1 unseen: to-dead; " in service.show("StatusText"), "the status line")
+    status = service.box.do("systemctl", "--no-pager", "status", UNIT)
+    assert re.search(r'Status: "1 route fine, 1 unseen: to-dead; .*; 1 mailbox unwatched: dead \(refused\)"', status)
+    warnings = service.journal("--priority=warning")
+    assert {line.partition(" detail=")[0] for line in warnings} == {"mailbox_unwatched account=dead reason=refused"}
+    assert len([line for line in service.journal("--priority=info") if line.startswith("delivered ")]) >= 2
+    state = service.box.do("stat", "-c", "%a %U", "/var/lib/private/mailprobe", "/var/lib/private/mailprobe/key")
+    assert {line.split()[0] for line in state.splitlines()} == {"700", "600"}
+    assert "root" not in state
+    service.box.do("systemctl", "stop", UNIT)
+    assert service.show("Result") == "success"
+    assert service.show("NRestarts") == "0", "a dead provider is no reason to restart"
+
+
+def test_a_reload_adds_a_route_and_leaves_watchers_and_mail_in_flight_alone(service: Service) -> None:
+    service.configure(service.route("r"))
+    service.start()
+    with held(service.bed):
+        service.until(lambda: service.metric("mailprobe_in_flight_probes", route="r") >= 3, "mail is held")
+        before, pid = service.metric("mailprobe_in_flight_probes", route="r"), service.show("MainPID")
+        service.configure(service.route("r"), service.route("added"))
+        service.box.do("systemctl", "reload", UNIT)
+        service.until(lambda: service.metric("mailprobe_in_flight_probes", route="added") >= 1, "the new route sends")
+        assert service.metric("mailprobe_in_flight_probes", route="r") >= before
+        oldest = service.metric("mailprobe_oldest_in_flight_seconds", route="r")
+        service.box.write("/etc/mailprobe/mailprobe.toml", "routes = 3")
+        service.box.do("systemctl", "reload", UNIT)
+        service.until(lambda: "goes on with the old configuration: " in service.show("StatusText"), "the refusal")
+        assert service.show("ActiveState") == "active"
+        assert service.metric("mailprobe_oldest_in_flight_seconds", route="r") >= oldest
+    service.until(lambda: service.metric("mailprobe_delivery_latency_seconds_count", route="r") >= before, "released")
+    watched = [line for line in service.journal() if line.startswith("mailbox_watched")]
+    assert sorted(watched) == sorted(f"mailbox_watched account={it}" for it in (service.sender, service.recipient))
+    assert service.show("MainPID") == pid
+
+
+def test_a_killed_service_and_a_frozen_one_are_restarted_and_know_their_mail_in_flight(service: Service) -> None:
+    service.configure(service.route("r"))
+    service.start()
+    with held(service.bed):
+        service.until(lambda: service.metric("mailprobe_in_flight_probes") >= 3, "mail is held")
+        service.box.do("systemctl", "kill", "--signal=KILL", UNIT)
+        service.until_restarted(1)
+        assert service.metric("mailprobe_in_flight_probes") >= 3
+        service.box.do("systemctl", "kill", "--signal=STOP", UNIT)
+        service.until_restarted(2)
+        assert service.metric("mailprobe_in_flight_probes") >= 3
+    journal = service.journal()
+    assert [line for line in journal if "Watchdog timeout" in line]
+    assert [line for line in journal if line.startswith("Fatal Python error: Aborted")], "and where it stood"
+
+
+def test_without_credentials_it_ends_with_2_and_one_line_and_is_not_restarted(service: Service) -> None:
+    service.configure(service.route("r"))
+    service.box.do("rm", f"{CREDENTIALS}/accounts__{service.sender}__password")
+    assert service.box.call("systemctl", "start", UNIT).returncode != 0
+    found = service.box.show(UNIT, "SubState", "Result", "ExecMainStatus", "NRestarts")
+    assert found == {"SubState": "failed", "Result": "exit-code", "ExecMainStatus": "2", "NRestarts": "0"}
+    (line,) = service.journal("--priority=crit")
+    assert f"the credential accounts__{service.sender}__password" in line
+    service.box.do("mv", CREDENTIALS, f"{CREDENTIALS}.away")
+    try:
+        assert service.box.call("systemctl", "start", UNIT).returncode != 0
+        assert service.box.show(UNIT, "SubState", "NRestarts") == {"SubState": "failed", "NRestarts": "0"}
+    finally:
+        service.box.do("mv", f"{CREDENTIALS}.away", CREDENTIALS)
+
+
+def test_an_encrypted_credential_serves_as_well(service: Service) -> None:
+    service.configure(service.route("r"))
+    name = f"accounts__{service.sender}__password"
+    service.box.do("rm", f"{CREDENTIALS}/{name}")
+    encrypted = service.box.do("systemd-creds", "encrypt", "-p", f"--name={name}", "--with-key=host", "-", "-",
+                               input=service.bed.password)  # fmt: skip
+    service.box.write(f"/etc/systemd/system/{UNIT}.d/password.conf", f"[Service]\n{encrypted}")
+    service.box.do("systemctl", "daemon-reload")
+    service.start()
+    service.until(lambda: service.metric("mailprobe_delivery_latency_seconds_count") >= 1, "mail is sent")
+
+
+def test_the_unit_is_correct_and_exposes_little(installed: SystemdBox) -> None:
+    file = f"/etc/systemd/system/{UNIT}"
+    verified = installed.call("systemd-analyze", "verify", file)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    verdict = installed.do("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=15", file)
+    exposure = re.search(r"Overall exposure level for mailprobe.service: (\d+\.\d+)", verdict)
+    assert exposure
+    assert float(exposure[1]) <= 1.5
+
+
+def test_install_says_what_it_would_do_can_be_repeated_and_undone(service: Service) -> None:
+    box, install = service.box, ("/src/deploy/install", "--from", "/tree")
+    service.configure(service.route("r", "1h"))
+    assert "start the service" in box.do(*install)
+    assert service.show("ActiveState") == "active"
+    assert box.do("systemctl", "is-enabled", UNIT).strip() == "enabled"
+    pid = service.show("MainPID")
+    assert box.do(*install) == "nothing to do: mailprobe is up to date and running\n"
+    assert "would stop and disable the service" in box.do(*install, "--dry-run", "--uninstall", "--purge")
+    assert service.show("MainPID") == pid
+    assert box.do("mailprobe", "--version").startswith("mailprobe ")
+    box.do(*install, "--uninstall")
+    assert service.show("LoadState") == "not-found"
+    assert box.call("ls", "/opt/mailprobe", "/usr/local/bin/mailprobe").stdout == ""
+    box.do("ls", "/etc/mailprobe/mailprobe.toml", "/var/lib/private/mailprobe/key")
+    box.do(*install)
+    assert service.show("ActiveState") == "active"
+    box.do(*install, "--uninstall", "--purge")
+    assert box.call("ls", "-d", "/etc/mailprobe", "/var/lib/private/mailprobe", "/var/lib/mailprobe").stdout == ""
+    box.do(*install)
+
+
+def test_the_package_is_installed_upgraded_with_everything_kept_and_purged(
+    tree: Path, bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    made = subprocess.run([ROOT / "deploy/deb.sh", tree], check=True, capture_output=True, text=True).stdout
+    old, new, unpacked = Path(made.strip()), tmp_path / "new.deb", tmp_path / "unpacked"
+    subprocess.run(["dpkg-deb", "-R", old, unpacked], check=True)
+    control = unpacked / "DEBIAN/control"
+    control.write_text(control.read_text().replace("\nVersion: ", "\nVersion: 9."))
+    subprocess.run(["dpkg-deb", "-Znone", "-b", unpacked, new], check=True, capture_output=True)
+    apt = ["apt-get", "-qq", "-y"]
+    # Without any source: it must do with what the package brings.
+    apt += ["-o", "Dpkg::Use-Pty=0", "-o", "Dir::Etc::SourceList=/dev/null", "-o", "Dir::Etc::SourceParts=/dev/null"]
+    noninteractive = {"env": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"}}
+    with started(new_box((old, "/packages/old.deb"), (new, "/packages/new.deb"))) as box:
+        said = box.do(*apt, "install", "/packages/old.deb", **noninteractive)
+        assert "mailprobe is not started: /etc/mailprobe/mailprobe.toml is still the example" in said
+        assert box.show(UNIT, "ActiveState", "UnitFileState") == {
+            "ActiveState": "inactive",
+            "UnitFileState": "disabled",
+        }
+
+        service = Service(box, bed, fresh_user(), fresh_user())
+        service.configure(service.route("r"))
+        box.do("systemctl", "enable", "--now", UNIT)
+        service.until(lambda: service.metric("mailprobe_delivery_latency_seconds_count") >= 2, "mail is measured")
+        key, pid = box.do("sha256sum", "/var/lib/private/mailprobe/key"), service.show("MainPID")
+        config = box.do("cat", "/etc/mailprobe/mailprobe.toml")
+
+        box.do(*apt, "install", "/packages/new.deb", **noninteractive)
+        assert box.do("dpkg-query", "-W", "-f", "${Version}", "mailprobe").startswith("9.")
+        assert service.show("ActiveState") == "active"
+        assert service.show("MainPID") != pid, "it runs what was installed"
+        assert box.do("sha256sum", "/var/lib/private/mailprobe/key") == key
+        assert box.do("cat", "/etc/mailprobe/mailprobe.toml") == config
+        assert service.metric("mailprobe_ledger_sent_probes") >= 2
+
+        box.do(*apt, "remove", "mailprobe", **noninteractive)
+        assert service.show("LoadState") == "not-found"
+        box.do("ls", "/etc/mailprobe/mailprobe.toml", "/var/lib/private/mailprobe/ledger.sqlite")
+        box.do(*apt, "purge", "mailprobe", **noninteractive)
+        left = ["/etc/mailprobe", "/opt/mailprobe", "/var/lib/private/mailprobe", "/var/lib/mailprobe"]
+        assert box.call("ls", "-d", *left).stdout == ""
