@@ -30,7 +30,7 @@ sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@PYTHO
     -e "s/@NEXT_PYTHON@/3.$((${python#3.} + 1))/" -e "s/@SIZE@/$(du -sk "$root" | cut -f 1)/" \
     "$source/deploy/debian/control" >"$root/DEBIAN/control"
 install -m 644 "$source/deploy/debian/conffiles" "$root/DEBIAN/"
-for script in postinst prerm postrm; do
+for script in preinst postinst prerm postrm; do
     install -m 755 "$source/deploy/debian/$script" "$root/DEBIAN/"
 done
 (cd "$root" && find opt usr lib -type f -print0 | sort -z | xargs -0 md5sum) >"$root/DEBIAN/md5sums"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import faulthandler
 import gc
 import json
@@ -313,7 +314,9 @@ def _run(job: Coroutine[Any, Any, _T]) -> _T:
     except (LedgerError, keyfile.KeyFileError) as error:
         _fail(str(error))
     except OSError as error:
-        _fail(f"cannot listen: {error.strerror or error}; choose another address with --listen HOST:PORT")
+        # An address that this machine does not have may come, as that of a network does after a boot: worth a restart.
+        code = 1 if error.errno == errno.EADDRNOTAVAIL else 2
+        _fail(f"cannot listen: {error.strerror or error}; choose another address with --listen HOST:PORT", code)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

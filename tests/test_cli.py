@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -118,3 +120,20 @@ def test_a_route_without_deadlines_has_a_verdict_without_limits() -> None:
     probe = probe_in(State.DELIVERED)
     line = show.verdict(Result("ok", "delivered", dataclasses.replace(Route("r", "a", "b"), deadlines=()), None, probe))
     assert re.fullmatch(r"OK - r: delivered \| latency=\d+\.\d{3}s", line.plain)
+
+
+@pytest.mark.parametrize(("listen", "code"), [("192.0.2.1:10925", 1), ("127.0.0.1:{taken}", 2)])
+def test_an_address_that_may_come_is_worth_a_restart_and_one_that_is_taken_is_not(
+    listen: str, code: int, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = listen.format(taken=taken.getsockname()[1])
+        config = tmp_path / "mailprobe.toml"
+        nobody = '{ host = "127.0.0.1", port = 9, tls = "implicit" }'
+        account = f'[accounts.a]\naddress = "a@example.org"\nsmtp = {nobody}\nimap = {nobody}\n'
+        config.write_text(f'state_dir = "{tmp_path}/state"\n{account}{route("r", "a", "a", "1h")}')
+        environ = {**os.environ, "MAILPROBE_ACCOUNTS__A__PASSWORD": "x"}
+        command = [MAILPROBE, "run", "-c", config, "--listen", address]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50, env=environ)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1].startswith("mailprobe: cannot listen: ")

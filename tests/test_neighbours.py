@@ -170,7 +170,7 @@ async def test_what_lies_in_a_folder_that_was_made_anew_is_not_taken_for_what_la
 ) -> None:
     """Another UIDVALIDITY between FETCH and STORE; under our probe's UID lies a letter that waits to be expunged."""
     monkeypatch.setattr(watcher_module, "_RETRY", (0.2, 0.2))
-    monkeypatch.setattr(folder_module, "_RELISTEN", 0.5)  # Dovecot may go on with the old folder, as if nothing were
+    monkeypatch.setattr(folder_module, "RELISTEN", 0.5)  # Dovecot may go on with the old folder, as if nothing were
     user = fresh_user()
     async with watched(bed, user) as (watcher, book, told):
         await asyncio.to_thread(append, bed, user, ours(1), "Junk")

@@ -17,13 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from .bed.mailbed import MailBed, address
 from .bed.service import wait_until
-from .bed.systemd_box import SystemdBox, why_no_box
+from .bed.systemd_box import SystemdBox, what_is_missing, why_no_box
 from .make import ROOT
 from .process import route
 from .test_daemon import held
 
+IMPOSSIBLE = why_no_box()
 pytestmark = [
-    pytest.mark.skipif(bool(why_no_box()), reason=why_no_box()),
+    pytest.mark.skipif(bool(IMPOSSIBLE), reason=IMPOSSIBLE),
     pytest.mark.timeout(120),
     pytest.mark.xdist_group("systemd"),  # one installation for all of these
 ]
@@ -35,6 +36,8 @@ QUICK = "[Service]\nWatchdogSec=2\nRestartSec=100ms\n"
 
 
 def new_box(*binds: tuple[Path, str]) -> SystemdBox:
+    if missing := what_is_missing():
+        pytest.fail(missing, pytrace=False)
     # Not tmp_path: its name names the machine and a cgroup.
     return SystemdBox(Path(tempfile.gettempdir(), f"mailprobe-{secrets.token_hex(4)}"), [(ROOT, "/src"), *binds])
 
@@ -238,7 +241,8 @@ def test_install_says_what_it_would_do_can_be_repeated_and_undone(service: Servi
     assert box.do(*install) == "nothing to do: mailprobe is up to date and running\n"
     assert "would stop and disable the service" in box.do(*install, "--dry-run", "--uninstall", "--purge")
     assert service.show("MainPID") == pid
-    assert box.do("mailprobe", "--version").startswith("mailprobe ")
+    checked = box.call("env", f"CREDENTIALS_DIRECTORY={CREDENTIALS}", "mailprobe", "check").stdout
+    assert re.search(rf"{service.sender}(.|\n)*logged in", checked), checked
     box.do(*install, "--uninstall")
     assert service.show("LoadState") == "not-found"
     assert box.call("ls", "/opt/mailprobe", "/usr/local/bin/mailprobe").stdout == ""
@@ -264,6 +268,11 @@ def test_the_package_is_installed_upgraded_with_everything_kept_and_purged(
     apt += ["-o", "Dpkg::Use-Pty=0", "-o", "Dir::Etc::SourceList=/dev/null", "-o", "Dir::Etc::SourceParts=/dev/null"]
     noninteractive = {"env": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"}}
     with started(new_box((old, "/packages/old.deb"), (new, "/packages/new.deb"))) as box:
+        box.write(f"/etc/systemd/system/{UNIT}", "")
+        refused = box.call(*apt, "install", "/packages/old.deb", **noninteractive)
+        assert refused.returncode
+        assert "first run deploy/install --uninstall" in refused.stderr
+        box.do("rm", f"/etc/systemd/system/{UNIT}")
         said = box.do(*apt, "install", "/packages/old.deb", **noninteractive)
         assert "mailprobe is not started: /etc/mailprobe/mailprobe.toml is still the example" in said
         assert box.show(UNIT, "ActiveState", "UnitFileState") == {

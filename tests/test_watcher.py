@@ -1220,3 +1220,39 @@ def test_no_mail_is_stamped_before_it_was_told_of(rings: list[tuple[int, int]], 
     at = Instant(0.0, 0.0, "boot").shifted
     news = folder_module._News([(told, at(when)) for told, when in rings])
     assert [news.when(index, of, at(9)).boot for index in range(of)] == seconds
+
+
+# -- progress ------------------------------------------------------------------------------------------------------
+
+
+async def test_every_folder_takes_steps_of_its_own_and_one_that_hangs_takes_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with FakeImap() as fake, watching(fake) as scene:
+        session, inbox, *_ = list(scene.watcher.works())
+        assert (session.name, inbox.name) == ("own", "own INBOX")
+        assert session.resting, "its folders are at work instead"
+        scene.watcher.look()
+        await until(lambda: list(scene.watcher.works())[1].steps > inbox.steps)
+
+        hangs = asyncio.Event()
+
+        async def hang(_: object) -> None:
+            hangs.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr("probe.mail.imap.Connection.noop", hang)
+        scene.watcher.look()
+        await hangs.wait()
+        stands = list(scene.watcher.works())[1]
+        await turns()
+        assert list(scene.watcher.works())[1] == stands
+        assert not stands.resting
+        assert 480 < stands.patience < 900
+
+
+async def test_a_pause_before_the_next_attempt_is_rest_and_every_attempt_a_step() -> None:
+    async with FakeImap() as fake, unreachable(fake) as scene:
+        await until(lambda: next(scene.watcher.works()).resting)
+        steps = next(scene.watcher.works()).steps
+        await until(lambda: next(scene.watcher.works()).steps > steps + 2)

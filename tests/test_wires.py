@@ -417,7 +417,7 @@ async def test_a_probe_is_found_in_a_real_dovecot_whose_inbox_was_moved_away(
     bed: MailBed, fresh_user: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dovecot makes another one, with another UIDVALIDITY. (It refuses an IMAP client's RENAME.)"""
-    monkeypatch.setattr(folder, "_RELISTEN", 0.5)  # its IDLE may go on watching the old one: entered anew, it notices
+    monkeypatch.setattr(folder, "RELISTEN", 0.5)  # its IDLE may go on watching the old one: entered anew, it notices
     users = fresh_user(), fresh_user()
     async with probing(*servers(bed), addresses=(address(users[0]), address(users[1]))) as world:
         await until(lambda: world.prober.watchers["own"].up)

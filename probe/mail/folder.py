@@ -199,7 +199,7 @@ class FolderWatch:
     async def _check(self, connection: Connection) -> None:
         """Enter the folder again, now and then, and when mails vanish or cannot be removed: somebody may have made it
         anew, and Dovecot then leaves us with the old one, in which nothing will ever come."""
-        if self.checked is None or elapsed(self.checked, self.mailbox.clock()) > _RELISTEN:
+        if self.checked is None or elapsed(self.checked, self.mailbox.clock()) > RELISTEN:
             await self._enter(connection)
 
     # -- listening and asking ------------------------------------------------------------------------------------

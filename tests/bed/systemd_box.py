@@ -8,26 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .service import Service, children
+from .service import BedError, Service, children
 
 
 def why_no_box() -> str:
-    """Why none can be started here; empty when one can."""
+    """Why none can be started here, whatever is installed; empty when one can."""
     if os.getuid() != 0:
         return "a container with systemd takes root"
-    if not Path("/usr/bin/systemd-nspawn").exists():
-        return "needs the Debian package systemd-container"
-    if "overlay" not in Path("/proc/filesystems").read_text() and not Path("/sys/module/overlay").exists():
-        return "the kernel has no overlayfs"
     if not os.access("/sys/fs/cgroup", os.W_OK):
-        return "cgroups are read-only here"
-    return ""
+        return "a container with systemd takes cgroups that can be written"
+    script = "mount -t tmpfs t /mnt; cd /mnt; mkdir u w r; mount -t overlay o -o lowerdir=/,upperdir=u,workdir=w r"
+    tried = subprocess.run(["unshare", "--mount", "sh", "-ec", script], capture_output=True, text=True, check=False)
+    return f"a container with systemd takes an overlay: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+def what_is_missing() -> str:
+    """One line that says what to install first; empty when nothing is missing."""
+    if Path("/usr/bin/systemd-nspawn").exists():
+        return ""
+    return "a container with systemd needs Debian packages: apt-get install --no-install-recommends systemd-container"
 
 
 class SystemdBox(Service):
@@ -77,16 +83,26 @@ class SystemdBox(Service):
                     Path(folder).rmdir()
 
     def ready(self) -> bool:
-        return bool(children(self.pid)) and self.call("systemctl", "is-system-running").stdout.strip() in {
-            "running",
-            "degraded",
-        }
+        if not self._init():
+            return False
+        return self.call("systemctl", "is-system-running").stdout.strip() in {"running", "degraded"}
+
+    def _init(self) -> int | None:
+        """The box's PID 1 as seen from here. Not any child: others set the container up, and are still outside."""
+        for child in children(self.pid):
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{child}/status").read_text()
+                if re.search(r"^NSpid:\t\d+\t1$", status, re.M):
+                    return child
+        return None
 
     # -- inside --------------------------------------------------------------------------------------------------
 
     def call(self, *argv: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run a command in the box, to its end."""
-        init = children(self.pid)[0]
+        init = self._init()
+        if init is None:
+            raise BedError(f"{self.root} has no init")
         command = ["nsenter", "--target", str(init), "--all", *argv]
         return subprocess.run(command, check=False, **{"capture_output": True, "text": True, **more})
 
