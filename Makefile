@@ -27,7 +27,7 @@ demo: .venv/run.stamp ## watch mailprobe measure an embedded mail provider
 
 test: .venv/dev.stamp ## all tests, against real servers (as root: installs their Debian packages)
 	@deploy/debian-packages.sh $(TEST_BED)
-	.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	.venv/bin/python -m pytest -n 2 $(ARGS)
 
 lint: .venv/dev.stamp ## style, format and types
 	.venv/bin/ruff check .

@@ -8,10 +8,11 @@ source=$(cd "$(dirname "$0")/.." && pwd)
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$source/pyproject.toml")
 architecture=$(dpkg --print-architecture) # some of the libraries are compiled
 python=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])') # and for one Python
-root=$source/.cache/deb
+root=$(mktemp -d)
 
 umask 022
-rm -rf "$root"
+trap 'rm -rf "$root"' EXIT
+chmod 755 "$root"
 mkdir -p "$root/DEBIAN" "$root/opt" "$root/etc/mailprobe" "$root/lib/systemd/system" "$root/usr/bin" \
     "$root/usr/share/doc/mailprobe" "$source/dist"
 if [ -n "${1:-}" ]; then
@@ -37,5 +38,4 @@ done
 
 package=$source/dist/mailprobe_${version}_$architecture.deb
 dpkg-deb --root-owner-group -Zzstd --build "$root" "$package" >/dev/null
-rm -rf "$root"
 echo "$package"

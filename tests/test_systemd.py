@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import secrets
 import shutil
@@ -26,7 +27,6 @@ IMPOSSIBLE = why_no_box()
 pytestmark = [
     pytest.mark.skipif(bool(IMPOSSIBLE), reason=IMPOSSIBLE),
     pytest.mark.timeout(120),
-    pytest.mark.xdist_group("systemd"),  # one installation for all of these
 ]
 
 UNIT = "mailprobe.service"
@@ -52,10 +52,17 @@ def started(box: SystemdBox) -> Iterator[SystemdBox]:
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What both ways of installing put at /opt/mailprobe; made once, for it takes longer than all the rest."""
-    tree = tmp_path_factory.mktemp("opt") / "mailprobe"
-    subprocess.run([ROOT / "deploy/tree.sh", tree], check=True)
+def tree() -> Path:
+    """What both ways of installing put at /opt/mailprobe. Kept while it is up to date, for it takes longer than all the
+    rest; made by one worker, while others wait for it."""
+    tree, script = ROOT / ".cache/opt", ROOT / "deploy/tree.sh"
+    tree.parent.mkdir(exist_ok=True)
+    with tree.with_name("opt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = subprocess.run([script, "--fingerprint"], check=True, capture_output=True, text=True).stdout
+        known = tree / "share/fingerprint"
+        if not known.exists() or known.read_text() != wanted:
+            subprocess.run([script, tree], check=True)
     return tree
 
 
