@@ -200,6 +200,25 @@ def test_a_killed_service_and_a_frozen_one_are_restarted_and_know_their_mail_in_
     assert [line for line in journal if line.startswith("Fatal Python error: Aborted")], "and where it stood"
 
 
+def test_a_night_without_dns_is_survived_by_one_process(service: Service) -> None:
+    service.configure(service.route("r"))
+    config = service.box.do("cat", "/etc/mailprobe/mailprobe.toml").replace(
+        'host = "127.0.0.1"', 'host = "mail.example"'
+    )
+    service.box.write("/etc/mailprobe/mailprobe.toml", config)
+    # Bound over the real one, which may be a link to somewhere else.
+    service.box.write("/run/nobody.conf", "nameserver 127.0.0.9\n")
+    service.box.do("mount", "--bind", "/run/nobody.conf", "/etc/resolv.conf")
+    try:
+        service.start()
+        service.until(lambda: service.show("StatusText").count("(dns_failure)") == 3, "every mailbox is unwatched")
+        service.until(lambda: service.metric("mailprobe_submissions_total", outcome="failed") >= 3, "it goes on trying")
+        found = service.box.show(UNIT, "ActiveState", "NRestarts")
+        assert found == {"ActiveState": "active", "NRestarts": "0"}
+    finally:
+        service.box.do("umount", "/etc/resolv.conf")
+
+
 def test_without_credentials_it_ends_with_2_and_one_line_and_is_not_restarted(service: Service) -> None:
     service.configure(service.route("r"))
     service.box.do("rm", f"{CREDENTIALS}/accounts__{service.sender}__password")
