@@ -117,7 +117,14 @@ async def test_every_label_set_of_a_route_is_at_zero_from_birth(world: World) ->
     assert math.isnan(samples["mailprobe_last_delivery_latency_seconds"][(("route", "r"),)])
     assert samples["mailprobe_mailbox_up"] == {(("account", "own"),): 0}
     assert samples["mailprobe_unrecognised_messages_total"][("account", "own"), ("reason", "forged")] == 0
-    info = (("recipient", RECIPIENT), ("route", "r"), ("sender", SENDER))
+    names = {
+        "route": "r",
+        "sender": SENDER,
+        "recipient": RECIPIENT,
+        "sender_account": "gmx",
+        "recipient_account": "own",
+    }
+    info = tuple(sorted(names.items()))
     assert samples["mailprobe_route_info"] == {info: 1}
     assert samples["mailprobe_build_info"] == {(("version", "1.2.3"),): 1}
 
@@ -146,6 +153,22 @@ async def test_a_deadline_that_is_no_longer_configured_has_no_series(world: Worl
     world.metrics.configure(make_accounts(), {"r": make_route(deadlines=(60.0,))})
     labels = (await world.samples())["mailprobe_deadline_probes_total"]
     assert {dict(key)["deadline"] for key in labels} == {"60"}
+
+
+async def test_the_configuration_can_be_read_and_follows_a_reload(world: World) -> None:
+    route = (("route", "r"),)
+    samples = await world.samples()
+    assert samples["mailprobe_route_interval_seconds"] == {route: 60}
+    assert samples["mailprobe_route_lost_after_seconds"] == {route: 1000}
+    assert samples["mailprobe_route_deadline_seconds"] == {(("deadline", "30"), *route): 30, (("deadline", "300"), *route): 300}  # fmt: skip # noqa: E501
+    changed = make_route(every=5.0, deadlines=(0.5, 30.0), lost_after=86400.0)
+    world.metrics.configure(make_accounts(), {"r": changed})
+    samples = await world.samples()
+    assert samples["mailprobe_route_interval_seconds"] == {route: 5}
+    assert samples["mailprobe_route_lost_after_seconds"] == {route: 86400}
+    assert samples["mailprobe_route_deadline_seconds"] == {(("deadline", "0.5"), *route): 0.5, (("deadline", "30"), *route): 30}  # fmt: skip # noqa: E501
+    counted = {dict(key)["deadline"] for key in samples["mailprobe_deadline_probes_total"]}
+    assert counted == {dict(key)["deadline"] for key in samples["mailprobe_route_deadline_seconds"]}
 
 
 async def test_an_address_that_changed_replaces_the_old_one(world: World) -> None:

@@ -73,7 +73,17 @@ class Definitions:
 
     def _define_routes(self) -> None:
         counter, gauge = self._counter, self._gauge
-        self.route_info = Info("mailprobe_route", "The addresses of a route.", ["route"], registry=self.registry)
+        self.route_info = Info(
+            "mailprobe_route", "The addresses of a route, and their accounts.", ["route"], registry=self.registry
+        )
+        self.interval = gauge("route_interval_seconds", "How often a route is to send a probe.", "route")
+        self.lost_after = gauge("route_lost_after_seconds", "Age at which a route's probe counts as lost.", "route")
+        self.route_deadlines = gauge(
+            "route_deadline_seconds",
+            "Each deadline of a route, in seconds; its label is the same.",
+            "route",
+            "deadline",
+        )
         self.submissions = counter(
             "submissions", "Probes submitted, by what came of the submission.", "route", "outcome"
         )
@@ -210,10 +220,20 @@ class Definitions:
             self._begin_mailbox(name)
         for name, route in routes.items():
             for deadline in set(self.routes[name].deadlines if name in self.routes else ()) - set(route.deadlines):
-                self.deadlines.remove_by_labels({"route": name, "deadline": seconds(deadline)})
-            addresses = accounts[route.sender].address, accounts[route.recipient].address
-            self.route_info.labels(name).info({"sender": addresses[0], "recipient": addresses[1]})
+                for metric in (self.deadlines, self.route_deadlines):
+                    metric.remove_by_labels({"route": name, "deadline": seconds(deadline)})
+            self.route_info.labels(name).info(
+                {
+                    "sender": accounts[route.sender].address,
+                    "recipient": accounts[route.recipient].address,
+                    "sender_account": route.sender,
+                    "recipient_account": route.recipient,
+                }
+            )
+            self.interval.labels(name).set(route.every)
+            self.lost_after.labels(name).set(route.lost_after)
             for deadline in route.deadlines:
+                self.route_deadlines.labels(name, seconds(deadline)).set(deadline)
                 for met in ("true", "false", "unknown"):
                     self.deadlines.labels(name, seconds(deadline), met)
         self.routes, self.accounts, self.watched = dict(routes), set(accounts), mailboxes
