@@ -32,7 +32,7 @@ if [ ! -e "$policy" ]; then
 fi
 
 new_units=
-for unit in postfix.service dovecot.service dovecot.socket prometheus.service; do
+for unit in postfix.service dovecot.service dovecot.socket prometheus.service prometheus-alertmanager.service; do
     [ -e "/lib/systemd/system/$unit" ] || new_units="$new_units $unit"
 done
 

@@ -29,6 +29,7 @@ _PACKAGES = {
     "/usr/bin/openssl": "openssl",
     "/usr/sbin/nft": "nftables",
     "/usr/bin/prometheus": "prometheus",
+    "/usr/bin/prometheus-alertmanager": "prometheus-alertmanager",
 }
 
 

@@ -1,0 +1,436 @@
+"""Every shipped alert fires when it should and is quiet when it should be, by promtool; the runbook knows all of them.
+
+Rule: an alert that has no row in the table below, with series for both, is a failure. What a row expects are the very
+words that somebody reads at night.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .bed.prometheus import Prometheus
+from .bed.service import BedError, run_tool
+from .make import ROOT
+
+DEPLOY = ROOT / "deploy" / "prometheus"
+FILES = [DEPLOY / "recording.yml", DEPLOY / "alerts.yml"]
+
+Series = dict[str, str]  # series → its values, in promtool's notation: "0+1x3" is 0 1 2 3, "7x2" is 7 7 7
+
+ROUTE = {"route": "r", "sender_account": "gmx", "recipient_account": "own"}
+
+
+def series(name: str, values: str, **labels: str) -> Series:
+    """One series of one prober."""
+    said = {"job": "mailprobe", "instance": "p", **labels}
+    matchers = ",".join(f'{key}="{value}"' for key, value in said.items())
+    return {f"{name}{{{matchers}}}": values}
+
+
+def configured(name: str = "r", sender: str = "gmx", recipient: str = "own", every: int = 60) -> Series:
+    """A route as its configuration is exported, with its mailbox being watched."""
+    return {
+        **series(
+            "mailprobe_route_info", "1x1000", route=name, sender=f"{sender}@example.de",
+            recipient=f"{recipient}@example.org", sender_account=sender, recipient_account=recipient,
+        ),
+        **series("mailprobe_route_deadline_seconds", "30x1000", route=name, deadline="30"),
+        **series("mailprobe_route_deadline_seconds", "300x1000", route=name, deadline="300"),
+        **series("mailprobe_route_interval_seconds", f"{every}x1000", route=name),
+        **series("mailprobe_route_lost_after_seconds", "432000x1000", route=name),
+        **series("mailprobe_mailbox_up", "1x1000", account=recipient),
+    }  # fmt: skip
+
+
+def in_flight(age: str, route: str = "r") -> Series:
+    return series("mailprobe_oldest_in_flight_seconds", age, route=route)
+
+
+def deadlines(true: str = "0x1000", false: str = "0x1000", unknown: str = "0x1000") -> Series:
+    """Mails whose deadline of 30 s has passed."""
+    name, labels = "mailprobe_deadline_probes_total", {"route": "r", "deadline": "30"}
+    return {
+        **series(name, true, met="true", **labels),
+        **series(name, false, met="false", **labels),
+        **series(name, unknown, met="unknown", **labels),
+    }
+
+
+def latencies(**up_to: str) -> Series:
+    """The histogram, by `le`."""
+    name = "mailprobe_delivery_latency_seconds_bucket"
+    return {key: value for le, v in up_to.items() for key, value in series(name, v, route="r", le=le).items()}
+
+
+def recorded(state: str, number: str) -> Series:
+    return series("mailprobe_ledger_probes", number, route="r", state=state)
+
+
+def arrivals(inbox: str, junk: str, moved: str = "0x1000") -> Series:
+    return {
+        **series("mailprobe_arrivals_total", inbox, route="r", placement="inbox"),
+        **series("mailprobe_arrivals_total", junk, route="r", placement="junk"),
+        **series("mailprobe_moved_arrivals_total", moved, route="r", placement="junk"),
+    }
+
+
+def submissions(accepted: str, failed: str) -> Series:
+    return {
+        **series("mailprobe_submissions_total", accepted, route="r", outcome="accepted"),
+        **series("mailprobe_submissions_total", failed, route="r", outcome="failed"),
+        **series("mailprobe_submission_errors_total", failed, route="r", stage="connect", reason="refused"),
+    }
+
+
+def sent(last_accepted: str, configured_at: str = "0x1000") -> Series:
+    """promtool's time begins at 0."""
+    return {
+        **series("mailprobe_last_accepted_timestamp_seconds", last_accepted, route="r"),
+        **series("mailprobe_config_last_reload_success_timestamp_seconds", configured_at),
+    }
+
+
+def stalls(quick: str, all_of_them: str) -> Series:
+    return {
+        **series("mailprobe_loop_stall_seconds_bucket", quick, le="0.1"),
+        **series("mailprobe_loop_stall_seconds_count", all_of_them),
+    }
+
+
+@dataclass(frozen=True)
+class Case:
+    """At `at`, with a sample each `step`, the alert says `description` for `fires`, and nothing for each of `quiet`."""
+
+    alert: str
+    severity: str
+    fires: Series
+    quiet: tuple[Series, ...]
+    summary: str
+    description: str
+    at: str = "15m"
+    step: str = "30s"
+    labels: tuple[tuple[str, str], ...] = tuple(ROUTE.items())
+    base: bool = True  # the configured route "r" is there
+
+    def test(self, given: Series, expected: list[dict[str, Any]]) -> dict[str, Any]:
+        """One entry of promtool's `tests`."""
+        there = (configured() if self.base else {}) | given
+        return {
+            "interval": self.step,
+            "input_series": [{"series": name, "values": values} for name, values in there.items()],
+            "alert_rule_test": [{"eval_time": self.at, "alertname": self.alert, "exp_alerts": expected}],
+        }
+
+    def expected(self) -> dict[str, Any]:
+        """What promtool is to find."""
+        prober = {"job": "mailprobe", "instance": "p"} if self.alert != "MailprobeAbsent" else {"job": "mailprobe"}
+        return {
+            "exp_labels": {**prober, "severity": self.severity, **dict(self.labels)},
+            "exp_annotations": {
+                "summary": self.summary,
+                "description": self.description,
+                "runbook_url": f"docs/runbook.md#{self.alert.lower()}",
+            },
+        }
+
+
+def labels(**more: str) -> tuple[tuple[str, str], ...]:
+    return tuple(more.items())
+
+
+TWO_SENDERS = configured() | configured("r2", "ionos") | configured("r3", "ionos", "gmx")
+TWO_RECIPIENTS = configured() | configured("r2", "gmx", "ionos") | configured("r3", "own", "ionos")
+STUCK, FINE = "0+30x100", "2x100"
+
+CASES = [
+    Case(
+        "MailprobeMailStuck", "page",
+        in_flight(STUCK) | series("mailprobe_in_flight_probes", "0+1x100", route="r"),
+        (
+            in_flight("300x100"),
+            in_flight(STUCK) | series("mailprobe_mailbox_up", "0x100", account="own"),
+            in_flight("0+30x14 0x100"),
+        ),
+        "Mail is stuck on r",
+        "On r (gmx → own) a mail that was accepted has been missing for 15m 0s; the longest deadline is 5m 0s. "
+        "30 mails are in flight. The mailbox is being watched.",
+    ),
+    Case(
+        "MailprobeProviderIncomingStuck", "page",
+        TWO_SENDERS | in_flight(STUCK) | in_flight(STUCK, "r2") | in_flight(FINE, "r3"),
+        (
+            TWO_SENDERS | in_flight(STUCK) | in_flight(FINE, "r2") | in_flight(FINE, "r3"),
+            # one sender, twice: that may be the sender
+            configured() | configured("r2") | in_flight(STUCK) | in_flight(STUCK, "r2"),
+        ),
+        "Mail to own is stuck on most routes",
+        "Mail to own is beyond the longest deadline for 2 different senders, more than half of the routes that are "
+        "watched. What they share is own.",
+        labels=labels(recipient_account="own"),
+    ),
+    Case(
+        "MailprobeProviderOutgoingStuck", "page",
+        TWO_RECIPIENTS | in_flight(STUCK) | in_flight(STUCK, "r2") | in_flight(FINE, "r3"),
+        (
+            TWO_RECIPIENTS | in_flight(FINE) | in_flight(STUCK, "r2") | in_flight(STUCK, "r3"),
+            configured() | configured("r2") | in_flight(STUCK) | in_flight(STUCK, "r2"),
+        ),
+        "Mail from gmx is stuck on most routes",
+        "Mail from gmx is beyond the longest deadline for 2 different recipients, more than half of the routes that "
+        "are watched. What they share is gmx.",
+        labels=labels(sender_account="gmx"),
+    ),
+    Case(
+        "MailprobeDelayHigh", "ticket",
+        latencies(**{"10.0": "0x100", "30.0": "0+1x100", "+Inf": "0+1x100"}),
+        (latencies(**{"10.0": "0+1x100", "30.0": "0+1x100", "+Inf": "0+1x100"}),),
+        "Mail is slow on r",
+        "On r (gmx → own) one mail in ten took longer than 28s in the last 30 minutes; the shortest deadline is 30s.",
+        at="45m", step="1m",
+    ),
+    Case(
+        "MailprobeDeadlinesMissed", "ticket",
+        deadlines(true="0+4x100", false="0+1x100"),
+        (
+            deadlines(true="0+19x100", false="0+1x100"),
+            deadlines(true="0+1x100", unknown="0+9x100"),
+            deadlines(false="0x30 2x100"),
+        ),
+        "Mail on r misses its deadline of 30 s",
+        "On r (gmx → own) 20% of the mails of the last 30 minutes were not there 30 s after they had been accepted.",
+        at="45m", step="1m", labels=labels(**ROUTE, deadline="30"),
+    ),
+    Case(
+        "MailprobeErrorBudgetBurnFast", "page",
+        deadlines(true="0+4x200", false="0+1x200"),
+        (
+            deadlines(true="0+95x200", false="0+5x200"),
+            deadlines(true="0+4x80 320+5x100", false="0+1x80 80x100"),  # it is over: 2 % of the budget are gone
+            deadlines(true="0+1x200", unknown="0+9x200"),
+        ),
+        "The error budget of r (30 s) burns fast",
+        "On r (gmx → own) 20% of the mails were not there within 30 s; the objective allows 1%. At this rate the "
+        "budget of 30 days is gone in two to five days.",
+        at="120m", step="1m", labels=labels(**ROUTE, deadline="30"),
+    ),
+    Case(
+        "MailprobeErrorBudgetBurnSlow", "ticket",
+        deadlines(true="0+49x1000", false="0+1x1000"),
+        (
+            deadlines(true="0+199x1000", false="0+1x1000"),
+            deadlines(true="0+49x600 29400+50x400", false="0+1x600 600x400"),
+            deadlines(true="0+1x1000", unknown="0+9x1000"),
+        ),
+        "The error budget of r (30 s) burns steadily",
+        "On r (gmx → own) 2% of the mails were not there within 30 s; the objective allows 1%. At this rate the "
+        "objective of 30 days will not be met.",
+        at="75h", step="5m", labels=labels(**ROUTE, deadline="30"),
+    ),
+    Case(
+        "MailprobeMailLost", "ticket",
+        recorded("lost", "3x10 5x100"),
+        (recorded("lost", "5x100"), recorded("lost", "0x10 1x5 0x100")),
+        "Mail was lost on r",
+        "On r (gmx → own) the number of accepted mails that did not come within lost_after (5d 0h 0m 0s) grew by 2 in "
+        "the last hour.",
+        labels=labels(**ROUTE, state="lost"),
+    ),
+    Case(
+        "MailprobeMailBounced", "ticket",
+        recorded("bounced", "0x10 1x100") | series("mailprobe_bounces_total", "_x10 1x100", route="r", status="5.7"),
+        (recorded("bounced", "5x100"),),
+        "Mail was bounced on r",
+        "On r (gmx → own) the number of accepted mails that came back grew by 1 in the last hour. All since the "
+        "daemon's start, by status: 1 × 5.7.",
+        labels=labels(**ROUTE, state="bounced"),
+    ),
+    Case(
+        "MailprobeMailInJunk", "ticket",
+        arrivals(inbox="0+4x100", junk="0+1x100"),
+        (arrivals(inbox="0+4x100", junk="0x100"), arrivals(inbox="0+19x100", junk="0+1x100")),
+        "Mail on r goes to junk",
+        "On r (gmx → own) 20% of the mails that arrived in the last hour were put into the junk folder.",
+    ),
+    Case(
+        "MailprobeSubmissionFailing", "page",
+        submissions(accepted="0+1x100", failed="0+1x100"),
+        (submissions(accepted="0+9x100", failed="0+1x100"), submissions(accepted="0x100", failed="0x30 2x100")),
+        "Submissions on r fail: connect, refused",
+        "On r (gmx → own) 30 submissions of the last 30 minutes ended in stage connect with refused.",
+        at="45m", step="1m", labels=labels(**ROUTE, stage="connect", reason="refused"),
+    ),
+    Case(
+        "MailprobeNothingSent", "page",
+        sent("60x100"),
+        (
+            sent("0+30x100"),
+            sent("0x100", configured_at="0x26 780x100"),  # just started: one had no time to be accepted
+            configured(every=3600) | sent("60x100"),
+        ),
+        "Nothing is sent on r",
+        "On r (gmx → own) no mail has been accepted for 14m 0s; one is due every 1m 0s.",
+    ),
+    Case(
+        "MailprobeDown", "page",
+        series("up", "1x10 0x100"),
+        (series("up", "1x100"), series("up", "1x26 0x100")),
+        "mailprobe at p does not answer",
+        "Prometheus cannot scrape p (job mailprobe); it last could 10m 0s ago. Nothing is measured; mail that comes "
+        "meanwhile is found at the next start.",
+        labels=(),
+    ),
+    Case(
+        "MailprobeAbsent", "page",
+        series("up", "1x100", job="other"),
+        (series("up", "1x100"), series("up", "0x100")),
+        "Prometheus has no mailprobe to scrape",
+        'For 5 minutes there has been no target with job="mailprobe". No other of these alerts can fire.',
+        labels=(), base=False,
+    ),
+    Case(
+        "MailprobeBlind", "page",
+        series("mailprobe_mailbox_up", "1x10 0x100", account="own")
+        | series("mailprobe_mailbox_last_contact_timestamp_seconds", "270x100", account="own"),
+        (series("mailprobe_mailbox_up", "1x26 0x2 1x100", account="own"),),
+        "The mailbox of own cannot be watched",
+        "The mailbox of own is not watched. Its server last said something 10m 30s ago. Whether mail is stuck there is "
+        "unknown.",
+        labels=labels(account="own", recipient_account="own"),
+    ),
+    Case(
+        "MailprobeUnknownHigh", "ticket",
+        deadlines(true="0+3x100", unknown="0+1x100"),
+        (deadlines(true="0+19x100", unknown="0+1x100"), deadlines(true="0+1x100", false="0+1x100")),
+        "Too much is unknown on r",
+        "On r (gmx → own) nobody can say of 25% of the mails of the last hour whether they were there within 30 s.",
+        labels=labels(**ROUTE, deadline="30"),
+    ),
+    Case(
+        "MailprobeCertificateEnding", "ticket",
+        series("mailprobe_certificate_not_after_timestamp_seconds", "518400x200", account="own", protocol="imap"),
+        (series("mailprobe_certificate_not_after_timestamp_seconds", "1728000x200", account="own", protocol="imap"),),
+        "The imap certificate of own ends",
+        "The certificate of the imap server of own ends in 5d 22h 0m 0s.",
+        at="2h", step="1m", labels=labels(account="own", protocol="imap"),
+    ),
+    Case(
+        "MailprobeLedgerNotWritable", "page",
+        series("mailprobe_ledger_writable", "1x10 0x100") | series("mailprobe_ledger_size_bytes", "1048576x100"),
+        (series("mailprobe_ledger_writable", "1x100"),),
+        "mailprobe at p cannot write its ledger",
+        "Events wait in memory and no mail is sent. The ledger has 1MiB.",
+        labels=(),
+    ),
+    Case(
+        "MailprobeLoopStalled", "ticket",
+        stalls("0+98x100", "0+100x100"),
+        (stalls("0+100x100", "0+100x100"), stalls("0+995x100", "0+1000x100")),
+        "mailprobe at p is held up",
+        "2% of the event loop's timers came more than 100 ms late in the last 15 minutes. Latencies of that time "
+        "are too long by as much.",
+        at="25m", labels=(),
+    ),
+    Case(
+        "MailprobeClockJumped", "ticket",
+        series("mailprobe_clock_jumps_total", "0x10 1x100", kind="step"),
+        (series("mailprobe_clock_jumps_total", "1x100", kind="step"),),
+        "The clocks of p jumped: step",
+        "1 jumps (step) in the last hour. Mail of those moments may be measured wrongly.",
+        labels=labels(kind="step"),
+    ),
+    Case(
+        "MailprobeLawViolated", "ticket",
+        series("mailprobe_violations_total", "2x100"),
+        (series("mailprobe_violations_total", "0x100"),),
+        "mailprobe at p has a bug",
+        "2 laws did not hold since the start. Its log says which: bug violated=….",
+        labels=(),
+    ),
+    Case(
+        "MailprobeConfigurationRefused", "ticket",
+        series("mailprobe_config_last_reload_successful", "1x10 0x100")
+        | series("mailprobe_config_last_reload_success_timestamp_seconds", "60x100"),
+        (series("mailprobe_config_last_reload_successful", "1x100"),),
+        "mailprobe at p refused its configuration",
+        "The file is not what runs: that was taken over 14m 0s ago.",
+        labels=(),
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alerts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Every alert as Prometheus itself reads it."""
+    with Prometheus(tmp_path_factory.mktemp("rules"), rules=FILES) as prometheus:
+        rules = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
+    return {rule["name"]: rule for rule in rules if rule["type"] == "alerting"}
+
+
+def promtool_test(directory: Path, case: Case, tests: list[dict[str, Any]]) -> None:
+    """Run promtool's unit tests; raises BedError with its report."""
+    file = directory / "test.yml"
+    said = {"rule_files": [str(path) for path in FILES], "evaluation_interval": case.step, "tests": tests}
+    file.write_text(json.dumps(said))  # JSON is YAML
+    run_tool("promtool", "test", "rules", file)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
+def test_the_alert_fires_and_says_so(case: Case, tmp_path: Path) -> None:
+    promtool_test(tmp_path, case, [case.test(case.fires, [case.expected()])])
+
+
+@pytest.mark.parametrize(
+    ("case", "quiet"),
+    [pytest.param(case, quiet, id=f"{case.alert}-{n}") for case in CASES for n, quiet in enumerate(case.quiet)],
+)
+def test_the_alert_is_quiet(case: Case, quiet: Series, tmp_path: Path) -> None:
+    promtool_test(tmp_path, case, [case.test(quiet, [])])
+
+
+def test_a_wrong_expectation_is_noticed(tmp_path: Path) -> None:
+    case = CASES[0]
+    with pytest.raises(BedError):
+        promtool_test(tmp_path, case, [case.test(case.fires, [])])
+    with pytest.raises(BedError):
+        promtool_test(tmp_path, case, [case.test(case.quiet[0], [case.expected()])])
+
+
+def test_every_alert_is_tested_firing_and_quiet(alerts: dict[str, dict[str, Any]]) -> None:
+    assert {case.alert for case in CASES if case.fires and case.quiet} == alerts.keys()
+    assert len(CASES) == len(alerts)
+
+
+def test_promtool_accepts_the_rules_and_the_configuration() -> None:
+    assert f"{len(CASES)} rules found" in run_tool("promtool", "check", "rules", *FILES)
+    run_tool("promtool", "check", "config", DEPLOY / "prometheus.yml")
+
+
+def test_every_alert_has_a_severity_a_summary_numbers_and_a_section_in_the_runbook(
+    alerts: dict[str, dict[str, Any]],
+) -> None:
+    runbook = (ROOT / "docs/runbook.md").read_text()
+    sections = dict(re.findall(r"^### (\w+)\n\n\*(\w+)\.\*", runbook, re.M))
+    assert sections == {name: alert["labels"]["severity"] for name, alert in alerts.items()}
+    assert set(sections.values()) == {"page", "ticket"}
+    for name, alert in alerts.items():
+        assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
+        assert alert["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
+        section = runbook.partition(f"### {name}\n")[2].partition("\n### ")[0]
+        assert "**Provider or prober?**" in section
+        assert "**Do:**" in section
+    for case in CASES:
+        assert re.search(r"\d", case.description), case.alert
+
+
+def test_every_link_within_the_runbook_leads_to_a_section() -> None:
+    runbook = (ROOT / "docs/runbook.md").read_text()
+    headings = {
+        re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in re.findall(r"^#+ (.*)", runbook, re.M)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", runbook)) <= headings
