@@ -16,6 +16,7 @@ import pytest
 
 from .bed.prometheus import Prometheus
 from .bed.service import BedError, run_tool
+from .exported import complaints, exported
 from .make import ROOT
 
 DEPLOY = ROOT / "deploy" / "prometheus"
@@ -375,7 +376,12 @@ def alerts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
 def promtool_test(directory: Path, case: Case, tests: list[dict[str, Any]]) -> None:
     """Run promtool's unit tests; raises BedError with its report."""
     file = directory / "test.yml"
-    said = {"rule_files": [str(path) for path in FILES], "evaluation_interval": case.step, "tests": tests}
+    said = {
+        "rule_files": [str(path) for path in FILES],
+        "evaluation_interval": case.step,
+        "group_eval_order": [group for path in FILES for group in re.findall(r"- name: (\S+)", path.read_text())],
+        "tests": tests,
+    }
     file.write_text(json.dumps(said))  # JSON is YAML
     run_tool("promtool", "test", "rules", file)
 
@@ -434,3 +440,48 @@ def test_every_link_within_the_runbook_leads_to_a_section() -> None:
         re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in re.findall(r"^#+ (.*)", runbook, re.M)
     }
     assert set(re.findall(r"\]\(#([^)]+)\)", runbook)) <= headings
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
+
+
+def rules_recorded() -> set[str]:
+    return set(re.findall(r"- record: (\S+)", FILES[0].read_text()))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("README.md", "docs/flow.md", "docs/measuring.md", "docs/monitoring.md", "docs/reliability.md"),
+        *("docs/runbook.md", "deploy/prometheus/recording.yml", "deploy/prometheus/alerts.yml"),
+        "deploy/alertmanager/alertmanager.yml",
+    ],
+)
+async def test_only_what_is_exported_is_named(name: str) -> None:
+    assert complaints((ROOT / name).read_text(), await exported(), rules_recorded()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("`mailprobe_oldest_in_flight`", "no metric mailprobe_oldest_in_flight"),
+        ('rate(mailprobe_arrivals_total{folder="junk"}[1h])', "mailprobe_arrivals_total has no label folder"),
+        ('mailprobe_arrivals_total{placement="spam"}', "mailprobe_arrivals_total has no placement=spam"),
+        ('mailprobe_deadline_probes_total{met=~"true|no"}', "mailprobe_deadline_probes_total has no met=no"),
+        ("mailprobe_ledger_probes{state='losst'}", "mailprobe_ledger_probes has no state=losst"),
+        ("sum by (rout) (mailprobe_lost_probes_total)", "no label rout"),
+        ("mail on {{ $labels.rute }}", "no label rute"),
+        ("route:mailprobe_watch:bool == 1", "no rule route:mailprobe_watch:bool"),
+    ],
+)
+async def test_a_name_that_nobody_exports_is_found(text: str, complaint: str) -> None:
+    assert complaints(text, await exported(), rules_recorded()) == [complaint]
+
+
+def test_every_recording_rule_is_in_the_document() -> None:
+    assert set(re.findall(r"^\| `([\w:]+)` \|", (ROOT / "docs/monitoring.md").read_text(), re.M)) >= rules_recorded()
+
+
+def test_the_shipped_objective_is_said_in_one_place(alerts: dict[str, dict[str, Any]]) -> None:
+    assert FILES[0].read_text().count("vector(0.99)") == 1
+    assert not [name for name, alert in alerts.items() if "0.99" in alert["query"] or "0.01 *" in alert["query"]]
