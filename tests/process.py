@@ -31,8 +31,9 @@ class DidNotStart(Exception):
 class Daemon:
     """`mailprobe run` with this configuration, in this directory. A context manager: killed at its end if need be."""
 
-    def __init__(self, directory: Path, config: str) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, config: str, port: int = 0) -> None:
+        """port: where it is to listen, when somebody must find it again after a restart."""
+        self.directory, self.port = directory, port
         self.config = directory / "mailprobe.toml"
         self.log_file = directory / "log"
         self.write(config)
@@ -40,7 +41,7 @@ class Daemon:
 
     def write(self, config: str) -> None:
         """(Re)write the configuration; takes effect with start() or a SIGHUP."""
-        self.config.write_text(f'state_dir = "{self.directory}/state"\nlisten = "127.0.0.1:0"\n{config}')
+        self.config.write_text(f'state_dir = "{self.directory}/state"\nlisten = "127.0.0.1:{self.port}"\n{config}')
 
     def start(self) -> Self:
         """Start, and return when it listens."""

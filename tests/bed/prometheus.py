@@ -16,7 +16,8 @@ from .service import HOST, BedError, Service
 
 
 class Prometheus(Service):
-    """targets: {job: ["host:port"]}, may be changed until start(); rules: rule files; features: --enable-feature.
+    """targets: {job: ["host:port"]}, may be changed until start(); rules: rule files; features: --enable-feature;
+    alertmanager: host:port to which alerts go.
 
     The first scrape comes 5 to 7 s after the start, whatever the interval: 2.42 looks for targets each 5 s.
     """
@@ -25,11 +26,12 @@ class Prometheus(Service):
 
     def __init__(
         self, root: Path, targets: Mapping[str, Iterable[str]] | None = None, rules: Iterable[Path] = (),
-        interval: str = "1s", features: str = "exemplar-storage",
+        interval: str = "1s", features: str = "exemplar-storage", alertmanager: str = "",
     ) -> None:  # fmt: skip
         super().__init__(root)
         self.targets = dict(targets or {})
         self.rules, self.interval, self.features = [path.resolve() for path in rules], interval, features
+        self.alertmanager = alertmanager
 
     @property
     def address(self) -> str:
@@ -44,6 +46,9 @@ class Prometheus(Service):
                 for job, targets in self.targets.items()
             ],
             "rule_files": [str(path) for path in self.rules],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [self.alertmanager]}]}]}
+            if self.alertmanager
+            else {},
         }
         (self.root / "prometheus.yml").write_text(json.dumps(config, indent=1))  # JSON is YAML
 
