@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from probe.core.outcome import InFlight, Standing
 from probe.core.reply import Reason
-from probe.core.settings import Route
+from probe.core.settings import Account, Route
 from probe.mail.imap import LostReason
 from probe.metrics import Metrics
 
@@ -31,13 +31,14 @@ _NAME = re.compile(r"(?<![\w:/.])(mailprobe_[a-z_]+[a-z])(?![\w:*/.…-]|\.py)")
 _GROUPING = re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([\w\s,]*)\)")
 
 
-async def samples(routes: Mapping[str, Route] | None = None) -> dict[str, list[dict[str, str]]]:
+async def samples(accounts: Mapping[str, Account], routes: Mapping[str, Route]) -> dict[str, list[dict[str, str]]]:
     """Name → label sets, of a prober that has just started and heard from each server once."""
-    routes = routes or {"r": make_route()}
     metrics = Metrics("1", lambda: Standing({name: InFlight(1, instant(0.0)) for name in routes}), FakeClock())
-    metrics.configure(make_accounts(), routes)
-    for account, protocol in (("gmx", "smtp"), ("own", "smtp"), ("own", "imap")):
-        metrics.certificate(account, protocol, 2e9)
+    metrics.configure(accounts, routes)
+    for account in accounts.values():
+        for protocol, server in (("smtp", account.smtp), ("imap", account.imap)):
+            if server:
+                metrics.certificate(account.name, protocol, 2e9)
     page, _ = await metrics.render("", False)
     found: dict[str, list[dict[str, str]]] = {}
     for family in text_string_to_metric_families(page.decode()):
@@ -49,7 +50,7 @@ async def samples(routes: Mapping[str, Route] | None = None) -> dict[str, list[d
 async def exported() -> dict[str, Labels]:
     """Name → label → values. Reasons are all that the program has a word for: only the likely ones exist from birth."""
     found: dict[str, Labels] = {}
-    for name, sets in (await samples()).items():
+    for name, sets in (await samples(make_accounts(), {"r": make_route()})).items():
         values: Labels = {}
         for one in sets:
             for label, value in one.items():
