@@ -16,8 +16,8 @@ import pytest
 
 from .bed.prometheus import Prometheus
 from .bed.service import BedError, run_tool
-from .exported import complaints, exported
-from .make import ROOT
+from .exported import complaints, exported, samples
+from .make import ROOT, make_account, make_accounts, make_route
 
 DEPLOY = ROOT / "deploy" / "prometheus"
 FILES = [DEPLOY / "recording.yml", DEPLOY / "alerts.yml"]
@@ -485,3 +485,47 @@ def test_every_recording_rule_is_in_the_document() -> None:
 def test_the_shipped_objective_is_said_in_one_place(alerts: dict[str, dict[str, Any]]) -> None:
     assert FILES[0].read_text().count("vector(0.99)") == 1
     assert not [name for name, alert in alerts.items() if "0.99" in alert["query"] or "0.01 *" in alert["query"]]
+
+
+# -- how many ------------------------------------------------------------------------------------------------------
+
+
+async def scraped(routes: int, mailboxes: int) -> int:
+    """Series of so many routes between so many accounts that have both servers, each writing to all others in turn."""
+    accounts = {name: make_account(name, f"{name}@example.org") for name in (f"a{i}" for i in range(mailboxes))}
+    pairs = [(a, b) for a in accounts for b in accounts if a != b]
+    # by the difference of their numbers, so that few routes already reach every account
+    pairs.sort(key=lambda pair: (int(pair[1][1:]) - int(pair[0][1:])) % mailboxes)
+    configured = {f"r{i}": make_route(f"r{i}", *pairs[i]) for i in range(routes)}
+    return sum(map(len, (await samples(accounts, configured)).values()))
+
+
+async def test_the_document_tells_the_number_of_series() -> None:
+    document = (ROOT / "docs/monitoring.md").read_text()
+    said = re.search(
+        r"From the start: (\d+) of the prober, (\d+) for each route .*?, (\d+) for each\s+watched", document, re.S
+    )
+    assert said
+    own, of_a_route, of_a_mailbox = map(int, said.groups())
+    assert await scraped(2, 2) - await scraped(1, 2) == of_a_route
+    assert await scraped(3, 3) - await scraped(2, 2) == of_a_route + of_a_mailbox
+    assert await scraped(1, 2) == own + of_a_route + 2 * of_a_mailbox
+    of_routes = len([name for name in rules_recorded() if name.startswith("route:")])
+    of_deadlines = len([name for name in rules_recorded() if name.startswith("route_deadline:")])
+    rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", document, re.M)
+    assert [row[0] for row in rows] == ["10", "100", "1,000"]
+    for row in rows:
+        routes, mailboxes, page, recorded_series, together = (int(cell.replace(",", "")) for cell in row)
+        assert page == own + routes * of_a_route + mailboxes * of_a_mailbox
+        assert recorded_series == 1 + routes * (of_routes + 2 * of_deadlines)
+        assert together == page + recorded_series
+    assert await scraped(100, 11) == int(rows[1][2].replace(",", ""))
+
+
+async def test_each_deadline_makes_four_series() -> None:
+    accounts = make_accounts()
+    few, many = [
+        sum(map(len, (await samples(accounts, {"r": make_route(deadlines=deadlines)})).values()))
+        for deadlines in ((30.0,), (30.0, 60.0, 300.0))
+    ]
+    assert many - few == 2 * 4
