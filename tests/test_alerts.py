@@ -132,14 +132,19 @@ def test_the_same_fault_of_many_routes_is_one_notification(tmp_path: Path) -> No
 
 @dataclass
 class Chain:
-    """Everything that runs, with a route of its own for each fault: "held", "blind", "bounced" and "junk"."""
+    """Everything that runs, with a route of its own for each fault: "held", "blind", "bounced" and "junk".
+
+    The last three have a sender in common.
+    """
 
     bed: MailBed
     daemon: Daemon
     prometheus: Prometheus
+    alertmanager: Alertmanager
     receiver: Receiver
     imap: FaultProxy  # before the mailbox of "blind"
     users: dict[str, str]  # the recipient, by route
+    common: str  # the sender of three
 
     def told(self, alert: str, status: str, since: float, timeout: float = 30.0, **labels: str) -> Notice:
         """Wait for the notification."""
@@ -177,11 +182,11 @@ def chain(bed: MailBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ch
         alertmanager = stack.enter_context(Alertmanager(root / "alertmanager", told_to(receiver)))
         block = PortBlock()
         stack.callback(block.close)
-        users, text = {}, ""
+        users, alone, common = {}, fresh_user(), fresh_user()
+        text = account(bed, alone) + account(bed, common)
         for name in ("held", "blind", "bounced", "junk"):
-            sender, users[name] = fresh_user(), fresh_user()
-            port = imap.port if name == "blind" else None
-            text += account(bed, sender) + account(bed, users[name], imap_port=port)
+            sender, users[name] = alone if name == "held" else common, fresh_user()
+            text += account(bed, users[name], imap_port=imap.port if name == "blind" else None)
             text += route(name, sender, users[name], "1s", f'deadlines = ["1s", "{DEADLINE:g}s"]')
         (root / "mailprobe").mkdir()
         daemon = stack.enter_context(Daemon(root / "mailprobe", text, block.base))
@@ -189,7 +194,7 @@ def chain(bed: MailBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ch
         prometheus = stack.enter_context(
             Prometheus(root / "prometheus", {"mailprobe": [target]}, rules, alertmanager=alertmanager.address)
         )
-        running = Chain(bed, daemon, prometheus, receiver, imap, users)
+        running = Chain(bed, daemon, prometheus, alertmanager, receiver, imap, users, common)
         arrived = "count(increase(mailprobe_delivery_latency_seconds_count[5s]) > 1)"
         wait_until(
             lambda: dict(enumerate(prometheus.query(arrived))).get(0, ({}, 0))[1] == len(users), 30, "all goes well"
@@ -199,9 +204,38 @@ def chain(bed: MailBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ch
 
 
 def test_mail_that_is_held_is_told_and_its_release_too(chain: Chain) -> None:
+    began = time.monotonic()
     with chain.reports(held(chain.bed), "MailprobeMailStuck", "/page", route="held") as notice:
         assert notice.annotations["runbook_url"] == "docs/runbook.md#mailprobemailstuck"
         assert "the longest deadline is 2s" in notice.annotations["description"]
+        # The other routes have their sender in common, and are one fault.
+        wide = chain.told("MailprobeProviderOutgoingStuck", "firing", began, sender_account=chain.common)
+        assert wide.receiver == "/page"
+
+        def silenced() -> set[str]:
+            told = chain.alertmanager.alerts()
+            stuck = [it for it in told if it["labels"]["alertname"] == "MailprobeMailStuck"]
+            return {it["labels"]["route"] for it in stuck if it["status"]["state"] == "suppressed"}
+
+        chain.daemon.until(lambda: silenced() == {"blind", "bounced", "junk"}, "what follows is silent")
+
+
+def test_every_rule_is_evaluated_on_live_data(chain: Chain) -> None:
+    """Without an error, and on series that are there: an alert that is quiet is so because all is well."""
+
+    def rules() -> list[dict[str, str]]:
+        return [rule for group in chain.prometheus.api("rules")["groups"] for rule in group["rules"]]
+
+    chain.daemon.until(lambda: all(rule["health"] == "ok" for rule in rules()), "every rule has been evaluated")
+    metrics: set[str] = set()
+    for rule in rules():
+        assert "lastError" not in rule, rule
+        metrics |= set(re.findall(r"(?:\w+:)?mailprobe[_:][\w:]+", rule["query"]))
+        if rule["type"] == "recording":
+            chain.daemon.until(lambda name=rule["name"]: chain.prometheus.query(f"{name} >= 0"), rule["name"])
+    assert len(metrics) > 30
+    for metric in metrics:
+        chain.daemon.until(lambda metric=metric: chain.prometheus.query(metric), metric)
 
 
 def test_a_blind_prober_is_told_and_says_nothing_about_mail(chain: Chain) -> None:
