@@ -168,7 +168,10 @@ CASES = [
         (
             TWO_SENDERS | in_flight(STUCK) | in_flight(FINE, "r2") | in_flight(FINE, "r3"),
             # one sender, twice: that may be the sender
-            configured() | configured("r2") | in_flight(STUCK) | in_flight(STUCK, "r2"),
+            TWO_SENDERS | configured("r4") | in_flight(STUCK) | in_flight(STUCK, "r4") | in_flight(FINE, "r2"),
+            # half of them
+            TWO_SENDERS | configured("r4") | configured("r5", "web")
+            | in_flight(STUCK) | in_flight(STUCK, "r2") | in_flight(FINE, "r4") | in_flight(FINE, "r5"),
         ),
         "Mail to own is stuck on most routes",
         "Mail to own is beyond the longest deadline for 2 different senders, more than half of the routes that are "
@@ -180,7 +183,8 @@ CASES = [
         TWO_RECIPIENTS | in_flight(STUCK) | in_flight(STUCK, "r2") | in_flight(FINE, "r3"),
         (
             TWO_RECIPIENTS | in_flight(FINE) | in_flight(STUCK, "r2") | in_flight(STUCK, "r3"),
-            configured() | configured("r2") | in_flight(STUCK) | in_flight(STUCK, "r2"),
+            # one recipient, twice: that may be the recipient
+            TWO_RECIPIENTS | configured("r4") | in_flight(STUCK) | in_flight(STUCK, "r4") | in_flight(FINE, "r2"),
         ),
         "Mail from gmx is stuck on most routes",
         "Mail from gmx is beyond the longest deadline for 2 different recipients, more than half of the routes that "
@@ -197,7 +201,7 @@ CASES = [
     ),
     Case(
         "MailprobeDeadlinesMissed", "ticket",
-        deadlines(true="0+4x100", false="0+1x100"),
+        deadlines(true="0+4x100", false="0+1x100", unknown="0+20x100"),
         (
             deadlines(true="0+19x100", false="0+1x100"),
             deadlines(true="0+1x100", unknown="0+9x100"),
@@ -212,11 +216,32 @@ CASES = [
         deadlines(true="0+4x200", false="0+1x200"),
         (
             deadlines(true="0+95x200", false="0+5x200"),
-            deadlines(true="0+4x80 320+5x100", false="0+1x80 80x100"),  # it is over: 2 % of the budget are gone
+            deadlines(true="0+4x80 320+5x100", false="0+1x80 80x100"),  # for 40 minutes it has been well
             deadlines(true="0+1x200", unknown="0+9x200"),
         ),
         "The error budget of r (30 s) burns fast",
         "On r (gmx → own) 20% of the mails were not there within 30 s; the objective allows 1%. At this rate the "
+        "budget of 30 days is gone in two to five days.",
+        at="120m", step="1m", labels=labels(**ROUTE, deadline="30"),
+    ),
+    Case(
+        "MailprobeErrorBudgetBurnFast", "page",
+        # an hour's burst after nine good ones: 2.8 % of six hours, and 17 % of the last
+        deadlines(true="0+5x540 2700+4x100", false="0x540 0+1x100"),
+        # a worse one that ended nine minutes ago
+        (deadlines(true="0+5x540 2700+3x42 2831+5x100", false="0x540 0+2x42 84x100"),),
+        "The error budget of r (30 s) burns fast",
+        "On r (gmx → own) 17.29% of the mails were not there within 30 s; the objective allows 1%. At this rate the "
+        "budget of 30 days is gone in two to five days.",
+        at="592m", step="1m", labels=labels(**ROUTE, deadline="30"),
+    ),
+    Case(
+        "MailprobeErrorBudgetBurnFast", "page",
+        # too slow for the hour's rule, too fast for the six hours'
+        deadlines(true="0+23x200", false="0+2x200"),
+        (deadlines(true="0+189x200", false="0+11x200"),),
+        "The error budget of r (30 s) burns fast",
+        "On r (gmx → own) 8% of the mails were not there within 30 s; the objective allows 1%. At this rate the "
         "budget of 30 days is gone in two to five days.",
         at="120m", step="1m", labels=labels(**ROUTE, deadline="30"),
     ),
@@ -271,6 +296,7 @@ CASES = [
         sent("60x100"),
         (
             sent("0+30x100"),
+            sent("-120+30x100"),  # two intervals
             sent("0x100", configured_at="0x26 780x100"),  # just started: one had no time to be accepted
             configured(every=3600) | sent("60x100"),
         ),
@@ -298,7 +324,7 @@ CASES = [
         "MailprobeBlind", "page",
         series("mailprobe_mailbox_up", "1x10 0x100", account="own")
         | series("mailprobe_mailbox_last_contact_timestamp_seconds", "270x100", account="own"),
-        (series("mailprobe_mailbox_up", "1x26 0x2 1x100", account="own"),),
+        (series("mailprobe_mailbox_up", "1x26 0x100", account="own"),),
         "The mailbox of own cannot be watched",
         "The mailbox of own is not watched. Its server last said something 10m 30s ago. Whether mail is stuck there is "
         "unknown.",
@@ -409,11 +435,10 @@ def test_a_wrong_expectation_is_noticed(tmp_path: Path) -> None:
 
 def test_every_alert_is_tested_firing_and_quiet(alerts: dict[str, dict[str, Any]]) -> None:
     assert {case.alert for case in CASES if case.fires and case.quiet} == alerts.keys()
-    assert len(CASES) == len(alerts)
 
 
 def test_promtool_accepts_the_rules_and_the_configuration() -> None:
-    assert f"{len(CASES)} rules found" in run_tool("promtool", "check", "rules", *FILES)
+    run_tool("promtool", "check", "rules", *FILES)
     run_tool("promtool", "check", "config", DEPLOY / "prometheus.yml")
 
 
