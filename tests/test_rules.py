@@ -185,6 +185,9 @@ CASES = [
             TWO_RECIPIENTS | in_flight(FINE) | in_flight(STUCK, "r2") | in_flight(STUCK, "r3"),
             # one recipient, twice: that may be the recipient
             TWO_RECIPIENTS | configured("r4") | in_flight(STUCK) | in_flight(STUCK, "r4") | in_flight(FINE, "r2"),
+            # half of them
+            TWO_RECIPIENTS | configured("r4") | configured("r5", "gmx", "web")
+            | in_flight(STUCK) | in_flight(STUCK, "r2") | in_flight(FINE, "r4") | in_flight(FINE, "r5"),
         ),
         "Mail from gmx is stuck on most routes",
         "Mail from gmx is beyond the longest deadline for 2 different recipients, more than half of the routes that "
