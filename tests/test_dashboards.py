@@ -48,7 +48,11 @@ VARIABLES = {
 }
 NOBODY = 1  # a port on which nothing listens
 # Metric that is on no dashboard → why
-NOT_SHOWN: dict[str, str] = {}
+NOT_SHOWN: dict[str, str] = {
+    "mailprobe_route_deadline_seconds": "a threshold; the alerts compare with it",
+    "mailprobe_route_interval_seconds": "a threshold; the alerts compare with it",
+    "mailprobe_route_lost_after_seconds": "a setting; whoever looks at a dashboard sees what was lost",
+}
 # A route's state ← what differs from a route that is well, as promtool writes series: "0x50 1x9" is 0, and since ten
 # minutes 1. Evaluated after an hour.
 WELL = {
