@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .service import BedError, Service, children
+from .service import BedError, Service, children, wait_until
 
 
 def why_no_box() -> str:
@@ -74,6 +74,14 @@ class SystemdBox(Service):
         """One of its own in each hierarchy: two boxes in one would end each other's processes."""
         tops = [Path("/sys/fs/cgroup", name) for name in ("", "unified", "systemd")]
         return [top / f"box-{self.root.name}" for top in tops if (top / "cgroup.procs").exists()]
+
+    def stop(self, kill: bool = False) -> None:
+        """As any Service; and then what nspawn has left behind: its container's init outlives it."""
+        super().stop(kill)
+        for group in self._cgroups():
+            with contextlib.suppress(OSError):  # there is none in the older hierarchy; one is enough
+                (group / "cgroup.kill").write_text("1")
+                wait_until(lambda events=group / "cgroup.events": "populated 0" in events.read_text(), 5, "it is empty")
 
     def close(self) -> None:
         super().close()
