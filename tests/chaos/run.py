@@ -30,6 +30,7 @@ from .plan import INSTALLATIONS, Life, Plan
 from .truth import OURS
 from .verdict import Verdict
 
+_LMTP_STEPS = ("connect", "lhlo", "mail", "rcpt", "data_init", "data_xfer", "data_done", "rset", "quit")
 _LETTERS = 24  # foreign mails that lie there before
 _START = 15.0  # seconds; it takes 0.5 where nothing else runs
 _HURRIED = 0.08  # seconds for a kill for which little time is left
@@ -54,8 +55,10 @@ def run(directory: Path, plan: Plan, say: Callable[[str], None]) -> Verdict:
     for line in plan.lines():
         say(line)
     bed = MailBed(directory / "bed")
-    # smtpd cannot start while Dovecot, who knows the passwords, is away; by default master then waits a minute.
-    bed.postfix.extra = "service_throttle_time = 1s"
+    # smtpd cannot start while Dovecot, who knows the passwords, is away; by default master then waits a minute. And by
+    # default a delivery waits ten minutes for a Dovecot that was gone when the packets flowed again.
+    limits = (f"lmtp_{step}_timeout = 5s" for step in _LMTP_STEPS)
+    bed.postfix.extra = "\n".join(["service_throttle_time = 1s", *limits])
     try:
         with bed, FaultProxy(bed.ports["submissions"]) as smtp, FaultProxy(bed.ports["imaps"]) as imap:
             faults = Faults(bed, smtp, imap)
