@@ -460,6 +460,13 @@ async def test_mails_that_went_are_counted_whether_the_server_says_so_or_only_th
         assert line.expunged == 3
 
 
+async def test_a_folder_that_is_entered_anew_may_have_lost_mails_and_one_that_is_entered_first_has_lost_none() -> None:
+    async with talking(mails=5) as (_, line):
+        assert line.expunged == 0
+        await line.select("INBOX")
+        assert line.expunged == 1
+
+
 @both_loops
 async def test_a_select_rings_for_nothing_but_what_comes_after_it() -> None:
     answer = b"* 7 EXISTS\r\n* OK [UIDVALIDITY 9] x\r\n* 8 EXISTS\r\nTAG OK x\r\n* 9 EXISTS\r\n"

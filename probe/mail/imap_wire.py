@@ -200,6 +200,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         command = Command(name, self.new_tag(), self.loop, wanted, replies)
         self.pending_sync_command = command
         if name == "SELECT":
+            self.expunged += self.exists is not None  # what goes from a folder while it is entered anew is not told
             self.selecting, self.facts, self.exists, self.rung, self.grown, self.rings = True, {}, None, None, 0, []
         self._limit()
         self._write(b"%s %s\r\n" % (command.tag.encode(), line))
