@@ -182,19 +182,22 @@ async def _watch_clocks(metrics: Metrics, sink: Sink) -> None:
 
 
 async def _keep_house(ledger: Ledger, prober: Prober, sink: Sink) -> None:
-    """Forget what is older than the configuration asks for, a little at a time; tell how big the ledger is."""
+    """Forget what is older than the configuration asks for, and headers that prove nothing, a little at a time; tell
+    how big the ledger is."""
     while True:
         gone: dict[tuple[str, State], int] = {}
+        sifted = 0
         try:
             now, retention = clock.now().wall, prober.settings.retention
             # A mail found late must still be known, and every deadline judged.
             needed = now - _DAY - max(route.lost_after for route in prober.settings.routes.values())
             gone = await ledger.forget(now - retention.keep, retention.max_size, needed)
             prober.recorder.forget(gone)
+            sifted = await ledger.sift_headers(now - _DAY)
             sink.stored(await ledger.size())
         except LedgerError as error:
             log.warning(line("retention_failed", reason=error))
-        await asyncio.sleep(_TICK if gone else _HOUSEKEEPING)
+        await asyncio.sleep(_TICK if gone or sifted else _HOUSEKEEPING)
 
 
 async def _reload_on_hangup(

@@ -3,6 +3,7 @@
 Rules:
 - Nothing counts before commit() returned: WAL with synchronous=FULL means it survives kill -9 and power loss.
 - Events are never changed. A probe's row only indexes them; what a probe is, is what advance() makes of its events.
+- What mails' headers said is kept beside the events, for a day: for good only where there is something to prove.
 - All access runs in one thread, so there is one writer, and the loop never waits for a disk.
 """
 
@@ -14,6 +15,7 @@ import json
 import logging
 import os
 import sqlite3
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +24,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from probe.core.events import Cursor, Event, Instant
+from probe.core.events import Arrived, Bounced, Cursor, Event, Instant
 from probe.core.state import OPEN, ImpossibleEvent, Probe, State, advance
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
+_SCHEMA = (  # one script for each version: a ledger of an older one gets what it lacks
+    """
 CREATE TABLE probes (
   id TEXT PRIMARY KEY, route TEXT NOT NULL, state TEXT NOT NULL, started REAL NOT NULL  -- Unix time
 ) WITHOUT ROWID;
@@ -39,7 +41,20 @@ CREATE INDEX events_by_probe ON events (probe);
 CREATE TABLE cursors (
   account TEXT, folder TEXT, uidvalidity INTEGER, uid INTEGER, looked TEXT, PRIMARY KEY (account, folder)
 ) WITHOUT ROWID;
-"""
+""",
+    """
+CREATE TABLE headers (
+  seq INTEGER PRIMARY KEY, probe TEXT NOT NULL, at REAL NOT NULL, keep INTEGER NOT NULL, raw BLOB NOT NULL  -- zlib
+);
+CREATE INDEX headers_by_probe ON headers (probe);
+CREATE INDEX headers_by_age ON headers (at) WHERE keep = 0;
+""",
+)
+SCHEMA_VERSION = len(_SCHEMA)
+_HEADERS_KEPT = 200  # the newest, whatever their age: from them the hosts' clocks are known again after a restart
+# Where a mail was late, lost or bounced, its header is evidence.
+_WORTH_KEEPING = """EXISTS (SELECT 1 FROM events WHERE events.probe = headers.probe AND (
+  kind IN ('Bounced', 'Expired') OR kind = 'Judged' AND json_extract(record, '$.met') IS NOT 1))"""
 _FORGET_AT_ONCE = 500  # probes; the writer thread is held for some 10 ms
 _T = TypeVar("_T")
 log = logging.getLogger("mailprobe.ledger")
@@ -71,8 +86,9 @@ class Ledger:
         """Make these events durable in one transaction. `probes` are the probes as they are after the events."""
         rows = [(e.probe, type(e).__name__, e.at.wall, _encode(_record(e))) for e in events]
         states = [(p.id, p.route, p.state.value, p.started.wall) for p in probes]
+        raws = [(e.probe, e.at.wall, e.raw) for e in events if isinstance(e, Arrived | Bounced) and e.raw]
         marks = [(c.account, c.folder, c.uidvalidity, c.uid, json.dumps(c.looked)) for c in cursors]
-        await self._call(_write, rows, states, marks)
+        await self._call(_write, rows, states, marks, raws)
 
     async def open_probes(self) -> list[Probe]:
         """Every probe to which something is still expected to happen, rebuilt from its events, oldest first."""
@@ -95,6 +111,19 @@ class Ledger:
         """The probe with this id, open or not; None when the ledger does not know it."""
         found = await self._call(_load, "id = ?", (probe,))
         return found[0] if found else None
+
+    async def headers(self, probe: str) -> list[bytes]:
+        """The header blocks of this probe's mails and bounces that are kept, in the order in which they came."""
+        return await self._call(_headers, probe)
+
+    async def recent_headers(self) -> list[tuple[Probe, bytes]]:
+        """The header blocks that came last, each with its probe; the oldest first."""
+        return await self._call(_recent_headers)
+
+    async def sift_headers(self, before: float) -> int:
+        """Remove header blocks that came before this Unix time and prove nothing; how many were looked at. Call it
+        again until none is."""
+        return await self._call(_sift_headers, before)
 
     async def cursors(self) -> dict[tuple[str, str], Cursor]:
         """How far each folder was read, by (account, folder)."""
@@ -159,10 +188,10 @@ def _prepare(db: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("BEGIN IMMEDIATE")
-    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-        for statement in _SCHEMA.split(";\n"):
+    for script in _SCHEMA[db.execute("PRAGMA user_version").fetchone()[0] :]:
+        for statement in script.split(";\n"):
             db.execute(statement)
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.execute("COMMIT")
     return db
 
@@ -176,13 +205,17 @@ def _mend(path: Path, error: Exception) -> str:
     return f"{path}: {text}; state_dir must be a directory that mailprobe can write to"
 
 
-def _write(db: sqlite3.Connection, rows: list[Any], states: list[Any], marks: list[Any]) -> None:
+def _write(
+    db: sqlite3.Connection, rows: list[Any], states: list[Any], marks: list[Any], raws: list[tuple[str, float, bytes]]
+) -> None:
+    packed = [(probe, at, zlib.compress(raw)) for probe, at, raw in raws]
     with _transaction(db):
         db.executemany("INSERT INTO events (probe, kind, at, record) VALUES (?, ?, ?, ?)", rows)
         db.executemany(
             "INSERT INTO probes VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state", states
         )
         db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)", marks)
+        db.executemany("INSERT INTO headers (probe, at, keep, raw) VALUES (?, ?, 0, ?)", packed)
 
 
 @contextmanager
@@ -221,6 +254,29 @@ def _last_judgement(db: sqlite3.Connection) -> float:
     return float(found[0]) if found else _last_record(db)
 
 
+def _headers(db: sqlite3.Connection, probe: str) -> list[bytes]:
+    return [
+        zlib.decompress(raw) for (raw,) in db.execute("SELECT raw FROM headers WHERE probe = ? ORDER BY seq", (probe,))
+    ]
+
+
+def _recent_headers(db: sqlite3.Connection) -> list[tuple[Probe, bytes]]:
+    newest = "SELECT probe FROM headers ORDER BY seq DESC LIMIT ?"
+    probes = {probe.id: probe for probe in _load(db, f"id IN ({newest})", (_HEADERS_KEPT,))}
+    rows = db.execute("SELECT probe, raw FROM headers ORDER BY seq DESC LIMIT ?", (_HEADERS_KEPT,)).fetchall()
+    return [(probes[probe], zlib.decompress(raw)) for probe, raw in reversed(rows) if probe in probes]
+
+
+def _sift_headers(db: sqlite3.Connection, before: float) -> int:
+    old = "SELECT seq FROM headers WHERE keep = 0 AND at < ? AND seq <= (SELECT max(seq) FROM headers) - ? LIMIT ?"
+    seqs = db.execute(old, (before, _HEADERS_KEPT, _FORGET_AT_ONCE)).fetchall()
+    if seqs:
+        with _transaction(db):
+            db.executemany(f"UPDATE headers SET keep = 1 WHERE seq = ? AND {_WORTH_KEEPING}", seqs)  # noqa: S608 - ours
+            db.executemany("DELETE FROM headers WHERE seq = ? AND keep = 0", seqs)
+    return len(seqs)
+
+
 def _load_cursors(db: sqlite3.Connection) -> dict[tuple[str, str], Cursor]:
     rows = db.execute("SELECT account, folder, uidvalidity, uid, looked FROM cursors")
     return {(a, f): Cursor(a, f, validity, uid, Instant(*json.loads(looked))) for a, f, validity, uid, looked in rows}
@@ -240,8 +296,8 @@ def _forget(db: sqlite3.Connection, before: float, max_size: int, needed_since: 
     if not old:
         return {}
     with _transaction(db):
-        db.executemany("DELETE FROM events WHERE probe = ?", [(probe,) for probe, _, _ in old])
-        db.executemany("DELETE FROM probes WHERE id = ?", [(probe,) for probe, _, _ in old])
+        for table, key in (("events", "probe"), ("headers", "probe"), ("probes", "id")):
+            db.executemany(f"DELETE FROM {table} WHERE {key} = ?", [(probe,) for probe, _, _ in old])  # noqa: S608 - ours
     return Counter((route, State(state)) for _, route, state in old)
 
 
@@ -263,7 +319,7 @@ _KINDS: dict[str, tuple[type[Event], dict[str, Any]]] = {
     kind.__name__: (kind, get_type_hints(kind)) for kind in get_args(Event)
 }
 _FIELDS: dict[type[Event], tuple[str, ...]] = {
-    kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in get_args(Event)
+    kind: tuple(field.name for field in dataclasses.fields(kind) if field.name != "raw") for kind in get_args(Event)
 }
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make one for every event
 
@@ -286,4 +342,5 @@ def _typed(hint: Any, value: Any) -> Any:
         hint = next(option for option in get_args(hint) if option is not type(None))
     if hasattr(hint, "_fields"):
         return hint(*value)
-    return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    of = get_args(hint)[0]
+    return tuple(_typed(of, item) for item in value)

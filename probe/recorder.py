@@ -18,7 +18,19 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from probe.core.events import Arrived, Bounced, Cursor, Event, Expired, Instant, Judged, Notified, Sending, elapsed
+from probe.core.events import (
+    Arrived,
+    Bounced,
+    Cursor,
+    Event,
+    Expired,
+    Instant,
+    Judged,
+    Notified,
+    Sending,
+    Traced,
+    elapsed,
+)
 from probe.core.match import RECORDED, Verdict, judge
 from probe.core.outcome import InFlight, Outcome, Sink, Standing
 from probe.core.settings import Route
@@ -93,6 +105,7 @@ class Recorder:
     eyes: Eyes
     sink: Sink
     transient: type[Exception]  # what the ledger raises when trying again may help
+    trace: Callable[[Probe], Traced | None] = lambda probe: None  # what the header of its mail tells
     probes: dict[str, Probe] = field(default_factory=dict)  # those that are open, or have deadlines ahead
     counts: Counter[tuple[str, State]] = field(default_factory=Counter)  # all on record, by route and state
     sent: Counter[str] = field(default_factory=Counter)  # all on record, by route, counted when they were sent
@@ -217,6 +230,9 @@ class Recorder:
                 outcomes.append(outcome)
                 if outcome.recorded and outcome.probe:
                     after[name] = outcome.probe
+                    if outcome.measured_now and (event := self._traced(outcome.probe)):
+                        after[name] = advance(outcome.probe, event)
+                        outcomes.append(Outcome(event, outcome.probe, after[name]))
         return outcomes
 
     def _outcome(self, event: Event, probe: Probe | None) -> Outcome | None:
@@ -232,6 +248,14 @@ class Recorder:
             return Outcome(event, probe, advance(probe, event), verdict)
         except ImpossibleEvent as error:
             self.sink.violated(str(error))
+            return None
+
+    def _traced(self, probe: Probe) -> Traced | None:
+        """Where the mail was for how long, if its header tells."""
+        try:
+            return self.trace(probe)
+        except Exception as error:  # noqa: BLE001 - anybody may have written that header; the measurement stands
+            self.sink.violated(f"the way of probe {probe.id} cannot be traced: {error!r}")
             return None
 
     async def _commit(self, outcomes: Sequence[Outcome], cursors: Sequence[Cursor]) -> None:

@@ -20,11 +20,14 @@ from probe.core.events import (
     Judged,
     NoticeAction,
     Notified,
+    Part,
     Place,
     Placement,
     Rejected,
     Reply,
     Sending,
+    Stay,
+    Traced,
     Unconfirmed,
     Vanished,
 )
@@ -146,6 +149,12 @@ def vanished(at: float = 3.0, probe: str = PROBE, uid: int = 1) -> Vanished:
 
 def judged(at: float = 31.0, probe: str = PROBE, deadline: float = 30.0, met: bool | None = True) -> Judged:
     return Judged(probe, instant(at), deadline, met)
+
+
+def traced(at: float = 3.0, probe: str = PROBE) -> Traced:
+    segments = Part("submission", 0.5, 0.5), Part("sender", 0.0, 1.2), Part("recipient", 0.0, 1.4)
+    stays = (Stay("mail.example.de", 0.0, 1.2), Stay("mx.example.org", 0.0, 1.4))
+    return Traced(probe, instant(at), segments, stays, (("spf", "pass"),), ("X-Spam-Flag: NO",))
 
 
 PATHS: dict[State, tuple[Event, ...]] = {

@@ -22,17 +22,21 @@ from probe import ledger as ledger_module
 from probe.core.events import (
     Accepted,
     Arrived,
+    Bounced,
     Cursor,
     Deferred,
     Event,
     Expired,
     Failed,
     Instant,
+    Part,
     Place,
     Rejected,
     Reply,
     Sending,
     Stage,
+    Stay,
+    Traced,
     Unconfirmed,
 )
 from probe.core.state import State, advance
@@ -44,6 +48,7 @@ from .make import (
     ROOT,
     accepted,
     arrived,
+    bounced,
     expired,
     instant,
     judged,
@@ -95,6 +100,15 @@ EVENTS = st.one_of(
     st.builds(Unconfirmed, TEXTS, INSTANTS, INSTANTS, TEXTS, TEXTS, STAGES),
     st.builds(Arrived, TEXTS, INSTANTS, PLACES, st.just("junk"), st.just("poll"), *LATELY),
     st.builds(Expired, TEXTS, INSTANTS),
+    st.builds(
+        Traced,
+        TEXTS,
+        INSTANTS,
+        st.lists(st.builds(Part, st.just("sender"), FINITE, FINITE), max_size=3).map(tuple),
+        st.lists(st.builds(Stay, TEXTS, FINITE, FINITE), max_size=3).map(tuple),
+        st.lists(st.tuples(TEXTS, TEXTS), max_size=3).map(tuple),
+        st.lists(TEXTS, max_size=2).map(tuple),
+    ),
 )
 
 
@@ -407,3 +421,97 @@ async def test_room_that_was_freed_is_used_again(path: Path, monkeypatch: pytest
             await ledger.forget(instant(1e9).wall, 10**9, 0.0)
             await fill(ledger, 300, accepted(), arrived(), start=1000.0 * round_)
             assert await ledger.size() <= size * 1.1
+
+
+# -- the headers beside the events ---------------------------------------------------------------------------------
+
+HEAD = b"Received: from a.example by b.example; Fri, 26 Jan 2007 09:02:11 +0100\r\n" * 40
+
+
+def with_raw(event: Event, raw: bytes = HEAD) -> Event:
+    return dataclasses.replace(event, raw=raw)
+
+
+async def test_a_header_is_kept_beside_the_events_and_takes_a_fraction_of_its_room(path: Path) -> None:
+    async with opened(path) as ledger:
+        await ledger.commit([*PATHS[State.ACCEPTED], with_raw(arrived()), with_raw(bounced(), b"No\xff")], [])
+        assert await ledger.headers(PROBE) == [HEAD, b"No\xff"]
+        assert await ledger.headers("0" * 16) == []
+        assert in_writer_thread(ledger, "SELECT length(raw) < 200 FROM headers ORDER BY seq") == (1,)
+        assert in_writer_thread(ledger, "SELECT count(*) FROM events WHERE instr(record, 'raw')") == (0,)
+
+
+async def test_the_headers_that_came_last_come_with_their_probes_the_oldest_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_HEADERS_KEPT", 2)
+    async with opened(path) as ledger:
+        for number in range(3):
+            events = [with_raw(e, b"%d" % number) if isinstance(e, Arrived) else e for e in PATHS[State.DELIVERED]]
+            await ledger.commit(with_id(number, *events), [make_probe(*with_id(number, *events))])
+        recent = await ledger.recent_headers()
+    assert [(probe.id, probe.state, raw) for probe, raw in recent] == [
+        (f"{number:016x}", State.DELIVERED, b"%d" % number) for number in (1, 2)
+    ]
+
+
+EVIDENCE: dict[str, tuple[Event, ...]] = {
+    "missed a deadline": (sending(), accepted(), arrived(40.0), judged(31.0, met=False)),
+    "nobody knows whether it did": (sending(), accepted(), arrived(40.0), judged(31.0, met=None)),
+    "was lost and found": (sending(), accepted(), expired(1000.0), arrived(2000.0)),
+    "bounced": (sending(), accepted(), bounced()),
+}
+ORDINARY = (sending(), accepted(), arrived(2.0), judged(31.0, met=True))
+
+
+@pytest.mark.parametrize("why", EVIDENCE)
+async def test_after_its_time_a_header_stays_only_where_there_is_something_to_prove(
+    path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setattr(ledger_module, "_HEADERS_KEPT", 0)
+    late, at = with_id(1, *EVIDENCE[why]), arrived(40.0).at.wall
+    async with opened(path) as ledger:
+        for events in (late, with_id(2, *ORDINARY)):
+            raw = [with_raw(event) if isinstance(event, Arrived | Bounced) else event for event in events]
+            await ledger.commit(raw, [make_probe(*events)])
+        assert await ledger.sift_headers(arrived(2.0).at.wall) == 0  # nothing is older than that
+        while await ledger.sift_headers(at + 86400.0):
+            pass
+        assert await ledger.headers(late[0].probe) == [HEAD]
+        assert await ledger.headers(f"{2:016x}") == []
+        # and with its probe it goes, too
+        while await ledger.forget(at + 86400.0, 10**12, 0.0):
+            pass
+        assert await ledger.headers(late[0].probe) == []
+
+
+async def test_the_newest_headers_stay_whatever_their_age(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "_HEADERS_KEPT", 2)
+    async with opened(path) as ledger:
+        for number in range(5):
+            events = with_id(number, *ORDINARY)
+            await ledger.commit([with_raw(e) if isinstance(e, Arrived) else e for e in events], [make_probe(*events)])
+        while await ledger.sift_headers(arrived(2.0).at.wall + 86400.0):
+            pass
+        assert [bool(await ledger.headers(f"{number:016x}")) for number in range(5)] == [False] * 3 + [True] * 2
+
+
+async def test_a_ledger_of_the_version_before_gets_what_it_lacks_and_loses_nothing(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(ledger_module._SCHEMA[0])
+        db.execute("PRAGMA user_version = 1")
+        probe = probe_in(State.DELIVERED)
+        for event in PATHS[State.DELIVERED]:
+            record = json.dumps(ledger_module._record(event))
+            db.execute(
+                "INSERT INTO events (probe, kind, at, record) VALUES (?, ?, ?, ?)",
+                (PROBE, type(event).__name__, event.at.wall, record),
+            )
+        db.execute("INSERT INTO probes VALUES (?, ?, ?, ?)", (PROBE, "r", probe.state, probe.started.wall))
+        db.commit()
+    async with opened(path) as ledger:
+        assert in_writer_thread(ledger, "PRAGMA user_version") == (SCHEMA_VERSION,)
+        assert await ledger.find(PROBE) == probe
+        await ledger.commit([with_raw(arrived(5.0))], [probe])
+        assert await ledger.headers(PROBE) == [HEAD]

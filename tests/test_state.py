@@ -42,6 +42,7 @@ from .make import (
     probe_in,
     rejected,
     sending,
+    traced,
     unconfirmed,
     vanished,
 )
@@ -59,6 +60,7 @@ EVENTS: dict[str, Event] = {
     "Bounced": bounced(),
     "Notified": notified(),
     "Judged": judged(),
+    "Traced": traced(),
 }
 # Written from the design's diagram, not from the code.
 EXPECTED: dict[State | None, dict[str, str]] = {
@@ -98,11 +100,11 @@ EXPECTED: dict[State | None, dict[str, str]] = {
         "Notified": "unconfirmed",
         "Judged": "unconfirmed",
     },
-    State.DELIVERED: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished", "Judged"), "delivered"),
+    State.DELIVERED: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished", "Judged", "Traced"), "delivered"),
     # After accepted(): another reply to the same submission cannot be.
     State.BOUNCED: {"Arrived": "found", **dict.fromkeys(("Bounced", "Notified", "Judged"), "bounced")},
     State.LOST: {"Arrived": "found", "Bounced": "bounced", **dict.fromkeys(("Notified", "Judged"), "lost")},
-    State.FOUND: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished", "Judged"), "found"),
+    State.FOUND: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished", "Judged", "Traced"), "found"),
     State.REJECTED: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished"), "rejected"),
     State.DEFERRED: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished"), "deferred"),
     State.FAILED: dict.fromkeys(("Arrived", "Bounced", "Notified", "Vanished"), "failed"),

@@ -9,7 +9,7 @@ comparable only between instants that carry the same `boot_id`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 
@@ -41,6 +41,10 @@ def clock_between(start: Instant, end: Instant) -> Literal["boottime", "wall"]:
 Stage = Literal["resolve", "connect", "tls", "ehlo", "auth", "envelope", "data"]
 Placement = Literal["inbox", "junk", "other"]
 Detection = Literal["idle", "poll", "catch-up"]
+# Who had the mail: we while submitting it, the sender's provider, somebody between, the recipient's provider, its
+# mailbox (stored and not seen yet). `provider`: the sender's is the recipient's. `unresolved`: one of those that follow
+# one another, and it cannot be told which.
+Segment = Literal["submission", "sender", "between", "recipient", "provider", "unresolved", "mailbox"]
 NoticeAction = Literal["delayed", "relayed", "delivered", "expanded"]  # RFC 3464 §2.3.3, without "failed"
 
 
@@ -50,6 +54,22 @@ class Reply(NamedTuple):
     code: int
     status: str
     text: str
+
+
+class Part(NamedTuple):
+    """How long the mail was in one segment of its way: between `low` and `high` seconds."""
+
+    segment: Segment
+    low: float
+    high: float
+
+
+class Stay(NamedTuple):
+    """How long a host had the mail, by its name in the mail's header: between `low` and `high` seconds."""
+
+    host: str
+    low: float
+    high: float
 
 
 class Place(NamedTuple):
@@ -152,6 +172,8 @@ class Arrived:
     not_before: Instant | None = None
     stored: float | None = None
     genuine: bool = True
+    # The mail's header block as it came; the ledger keeps it apart, and for a shorter time.
+    raw: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +196,7 @@ class Bounced:
     text: str
     reporting_mta: str = ""
     matched: str = ""  # how it was known: by our envelope id, the returned mail, or the text
+    raw: bytes = field(default=b"", repr=False, compare=False)  # the beginning of the notification as it came
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +211,19 @@ class Notified:
     text: str
     reporting_mta: str = ""
     matched: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What the arrived mail's own header tells of its way: see core/tracing.py. Worked out once, when the delivery was
+    measured, from what was known of the hosts' clocks by then."""
+
+    probe: str
+    at: Instant
+    segments: tuple[Part, ...] = ()  # in the order of the mail's way
+    stays: tuple[Stay, ...] = ()  # by host, oldest first
+    authentication: tuple[tuple[str, str], ...] = ()  # (method, result) by the receiver's own word (RFC 8601)
+    spam: tuple[str, ...] = ()  # what the receiver's filters said, one text each
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +258,7 @@ Event = (
     | Vanished
     | Bounced
     | Notified
+    | Traced
     | Expired
     | Judged
 )

@@ -34,6 +34,7 @@ from probe.core.events import (
     Rejected,
     Sending,
     Submitted,
+    Traced,
     Unconfirmed,
     Vanished,
     clock_between,
@@ -103,6 +104,7 @@ TRANSITIONS: dict[tuple[State | None, type[Event]], State] = {
     # These are only put on record.
     **{(state, Notified): state for state in State},
     **{(state, Vanished): state for state in (_S.EARLY, _S.DELIVERED, _S.FOUND, *_REFUSED)},
+    **{(state, Traced): state for state in (_S.DELIVERED, _S.FOUND)},
     **{(state, Judged): state for state in (*IN_FLIGHT, _S.DELIVERED, _S.BOUNCED, _S.LOST, _S.FOUND)},
 }
 _CLOCK_ERROR = 1.0  # seconds by which a good wall clock may be wrong after a reboot
@@ -136,6 +138,7 @@ class Probe:
     vanished: tuple[Place, ...] = ()  # those of them that somebody else took away
     notices: tuple[Place, ...] = ()  # every notification about it
     judged: tuple[float, ...] = ()  # deadlines that were judged, in seconds
+    traced: Traced | None = None
 
     # The instant from which the provider answers for the mail, or may have to; None while it does not.
     answerable: Instant | None = None
@@ -238,6 +241,9 @@ def advance(probe: Probe | None, event: Event) -> Probe:
             return replace(probe, state=after, bounced=probe.bounced or event, notices=(*probe.notices, place))
         case Notified(place=place):
             return replace(probe, state=after, notices=(*probe.notices, place))
+        case Traced():
+            arrived = replace(probe.arrived, raw=b"") if probe.arrived else None  # it is on disk, and was read
+            return replace(probe, state=after, arrived=arrived, traced=event)
         case Judged(deadline=deadline):
             return replace(probe, state=after, judged=(*probe.judged, deadline))
         case Expired():

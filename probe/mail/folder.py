@@ -300,18 +300,19 @@ class FolderWatch:
         expunged: int,
     ) -> None:
         mailbox, name = self.mailbox, self.mailbox.account.name
-        found = await self._recognise(connection, mail)
+        found, raw = await self._recognise(connection, mail)
         place = Place(name, self.watched.name, self.uidvalidity, mail.uid)
         if isinstance(found, Refused):
             mailbox.sink.unrecognised(name, found.reason)
         elif isinstance(found, Notice):
             self.unsettled[mail.uid] = _Unsettled(found.probe, False, not_before, at, expunged)
-            mailbox.recorder.report(_news(found, at, place))
+            mailbox.recorder.report(_news(found, at, place, raw))
         elif isinstance(found, Recognised):
             probe, sure = found.token.probe, found.removable
             self.unsettled[mail.uid] = _Unsettled(probe, sure, not_before, mailbox.clock(), expunged)
             self.settling = 0
-            arrived = Arrived(probe, at, place, self.watched.placement, detection, not_before, mail.internal_date, sure)
+            stored, head = mail.internal_date, mail.content
+            arrived = Arrived(probe, at, place, self.watched.placement, detection, not_before, stored, sure, head)
             mailbox.seen(arrived, found.token.route)
             mailbox.recorder.report(arrived)
 
@@ -324,14 +325,18 @@ class FolderWatch:
         """A probe that may have been expected here has arrived, here or in another folder."""
         self.asker.arrived(arrived.probe, arrived.at, arrived.detection, self.idle_since)
 
-    async def _recognise(self, connection: Connection, mail: Fetched) -> Recognised | Notice | Refused | None:
-        """What this mail is to us, by its header or, where that may be worth it, by its body."""
-        found = self.mailbox.recognise(mail.content)
+    async def _recognise(
+        self, connection: Connection, mail: Fetched
+    ) -> tuple[Recognised | Notice | Refused | None, bytes]:
+        """What this mail is to us, by its header or, where that may be worth it, by its body; and what was read."""
+        raw = mail.content
+        found = self.mailbox.recognise(raw)
         # A bounce may quote our subject, and yet its body says more.
         if not isinstance(found, Recognised) and self.mailbox.worth_reading(mail.content):
             bodies = await connection.fetch(str(mail.uid), f"BODY.PEEK[]<0.{_BODY_LIMIT}>")
-            found = next((self.mailbox.recognise(body.content) for body in bodies if body.uid == mail.uid), found)
-        return found
+            if raw := next((body.content for body in bodies if body.uid == mail.uid), b""):
+                found = self.mailbox.recognise(raw)
+        return found, raw or mail.content
 
     def expect(self, probe: str, route: str, since: Instant, usual: Usual) -> None:
         """A probe was accepted, and will probably come here."""
@@ -406,7 +411,7 @@ class FolderWatch:
                 if number % 50 == 0:
                     await asyncio.sleep(0)  # as in _read
                 if mail.uid in doubtful:
-                    there[mail.uid] = await self._recognise(connection, mail)
+                    there[mail.uid], _ = await self._recognise(connection, mail)
         self._vanished(doubtful - there.keys())
         for uid in doubtful & self.removable:
             found = there[uid]
@@ -449,8 +454,8 @@ def _lines(uids: list[int]) -> Iterator[str]:
         yield from uid_sets(uids[start : start + _CHUNK])
 
 
-def _news(notice: Notice, at: Instant, place: Place) -> Bounced | Notified:
+def _news(notice: Notice, at: Instant, place: Place, raw: bytes) -> Bounced | Notified:
     said = notice.status, notice.diagnostic, notice.reporting_mta, notice.matched
     if notice.action == "failed":
-        return Bounced(notice.probe, at, place, *said)
+        return Bounced(notice.probe, at, place, *said, raw)
     return Notified(notice.probe, at, place, notice.action, *said)
