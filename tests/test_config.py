@@ -84,6 +84,7 @@ def test_the_smallest_file_gets_the_preset_and_the_defaults() -> None:
                 password=Secret("correct horse"),
                 smtp=Server("smtp.ionos.de", 465, "implicit"),
                 imap=Server("imap.ionos.de", 993, "implicit"),
+                domains=("kundenserver.de", "perfora.net"),
             )
         },
         routes={"loop": Route("loop", "ionos", "ionos", 60.0, (30.0, 300.0), 432000.0)},
@@ -103,6 +104,7 @@ def test_every_key_of_a_full_file_arrives_in_its_record() -> None:
                 password=Secret("tr0ub4dor"),
                 smtp=Server("smtp.ionos.de", 465, "implicit"),
                 imap=Server("imap.example.de", 143, "starttls", DATA / "ca.pem"),
+                domains=("kundenserver.de", "perfora.net"),
             ),
             "own": Account(
                 name="own",
@@ -114,6 +116,7 @@ def test_every_key_of_a_full_file_arrives_in_its_record() -> None:
                 folders=("Junk", "Werbung & Spaß"),
                 keep_mails=True,
                 asking=Asking(0.1, 20),
+                domains=("hoster.example", "relay.hoster.net"),
             ),
         },
         routes={"ionos-to-own": Route("ionos-to-own", "ionos", "own", 5400.0, (0.5, 30.0, 300.0), 172800.0)},

@@ -76,10 +76,11 @@ class Maker:
             if server and server.tls == "none" and (password or oauth):
                 key, what = ("accounts", name, wire, "tls"), "password" if password else "access token"
                 self.notes.warn(key, f'"none" sends the {what} in clear; write "implicit" or "starttls"')
+        domains = [*table.domains, *(preset.domains if preset else ())]
         asking = Asking(table.asking.floor, table.asking.budget)
         return Account(
             name, table.address, table.username or table.address, password, smtp, imap,
-            tuple(table.folders), table.keep_mails, asking, oauth,
+            tuple(table.folders), table.keep_mails, asking, oauth, tuple(domain.lower() for domain in domains),
         )  # fmt: skip
 
     def _server(self, name: str, wire: str, table: ServerTable | None) -> Server | None:

@@ -51,6 +51,7 @@ class AccountTable(_Table):
     imap: ServerTable | None = None
     folders: list[Text] = []
     keep_mails: bool = False
+    domains: list[Host] = []
     asking: AskingTable = AskingTable()
 
 
@@ -89,6 +90,7 @@ class Preset(_Table):
     imap: ServerTable
     oauth: OAuthPreset | None = None
     passwords: bool = True
+    domains: list[Host] = []
     per_day: int | None = None
 
 

@@ -81,6 +81,7 @@ class Account:
     keep_mails: bool = False  # leave delivered probes in the mailbox
     asking: Asking = Asking()
     oauth: OAuth | None = None
+    domains: tuple[str, ...] = ()  # under which the provider names its hosts, beside those of address, smtp and imap
 
 
 @dataclass(frozen=True, slots=True)
