@@ -1,0 +1,160 @@
+"""A trace field (RFC 5321 §4.4) taken apart: its comments, its stamp, and its clauses, in any order.
+
+Rules:
+- Comments are told from clauses first, by their parentheses; one that is not closed is none.
+- The stamp is taken out next, for it can stand anywhere, and without a semicolon. What is left is keywords and values.
+- Never raises, whatever the text, and reads each character a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+from probe.core import dates
+
+LIMIT: Final = 16 * 1024  # characters that are read; the longest real field of 665 has under 1,000
+
+_KEYWORDS = {
+    *("from", "by", "via", "with", "id", "for"),
+    *("envelope-from", "envelope-sender"),  # of Haraka; elsewhere it is a comment
+    *("tls", "over"),  # of Exim, of Microsoft
+}
+_WORD = re.compile(r"<[^<>]*+>|\[[^\[\]]*+\]|;|[^\x20;<\[]+|[<\[]")
+_BEFORE_STAMP = re.compile(r";\x20?(?:[^\W\d]{2,9}[,.]?\x20{0,2})?\Z")  # a day of the week may stand between
+
+
+class Token(NamedTuple):
+    """A word, a literal in <> or [], or the inside of a comment."""
+
+    text: str
+    comment: bool = False
+
+
+Clause = list[Token]
+
+
+class Trace(NamedTuple):
+    """A field on one line, printable. Of each clause the keyword, in lower case; "" for what belongs to none."""
+
+    line: str
+    comments: list[str]
+    clauses: list[tuple[str, Clause]]
+    at: float | None
+    resolution: float
+    naive: str
+
+    def words(self, keyword: str) -> list[str]:
+        """The words of the first clause of this name that has any, up to a comment behind them; [] if there is none."""
+        return next(filter(None, self.all_words(keyword)), [])
+
+    def all_words(self, keyword: str) -> Iterator[list[str]]:
+        """The same of each clause of this name."""
+        for name, clause in self.clauses:
+            if name == keyword:
+                words = itertools.dropwhile(lambda token: token.comment, clause)
+                yield [token.text.rstrip(",") for token in itertools.takewhile(lambda token: not token.comment, words)]
+
+    def behind(self, keyword: str) -> Iterator[tuple[str, Clause]]:
+        """The first clause of this name and all that follow it."""
+        return itertools.dropwhile(lambda clause: clause[0] != keyword, self.clauses)
+
+
+def take_apart(value: str | bytes) -> Trace:
+    """A field's value, folded or not."""
+    line = _line(value)
+    spans = _comments(line)
+    bare = _blanked(line, spans)
+    written = _stamp(line, bare)
+    if not written:
+        return Trace(line, _insides(line, spans), list(_clauses(_tokens(line, bare, spans))), None, 1.0, "")
+    at, resolution, naive, start, end = written
+    if naive and (zone := _zone_behind(line, spans, end)) is not None:
+        at, naive = dates.shifted(naive, zone), ""
+    bare = f"{bare[:start]};{' ' * (end - start - 1)}{bare[end:]}"
+    return Trace(line, _insides(line, spans), list(_clauses(_tokens(line, bare, spans))), at, resolution, naive)
+
+
+def without_brackets(word: str) -> str:
+    """The inside of <> or []."""
+    word = word.rstrip(",")
+    return word[1:-1] if len(word) > 1 and word[0] + word[-1] in {"<>", "[]"} else word
+
+
+def _line(value: str | bytes) -> str:
+    text = value[:LIMIT].decode("latin-1") if isinstance(value, bytes) else value[:LIMIT]
+    text = " ".join(text.split())
+    return text if text.isprintable() else "".join(filter(str.isprintable, text))
+
+
+def _comments(line: str) -> list[tuple[int, int]]:
+    """Where the outermost ones are; RFC 5322 §3.2.2 has escapes, but Smail has backslashes in its name."""
+    found: list[tuple[int, int]] = []
+    opened: list[int] = []
+    for match in re.finditer(r"[()]", line):
+        if match[0] == "(":
+            opened.append(match.start())
+        elif opened:
+            start = opened.pop()
+            while found and found[-1][0] > start:
+                found.pop()
+            found.append((start, match.end()))
+    return found
+
+
+def _insides(line: str, spans: list[tuple[int, int]]) -> list[str]:
+    return [line[start + 1 : end - 1].strip() for start, end in spans]
+
+
+def _blanked(line: str, spans: list[tuple[int, int]]) -> str:
+    """The line with spaces for its comments, each other character in its place."""
+    pieces: list[str] = []
+    done = 0
+    for start, end in spans:
+        pieces += line[done:start], " " * (end - start)
+        done = end
+    return "".join([*pieces, line[done:]])
+
+
+def _stamp(line: str, bare: str) -> dates.Written | None:
+    """The last behind a semicolon, else the last of all; one within a comment only behind a semicolon."""
+    if found := list(dates.find(bare)):
+        return max(found, key=lambda it: (_behind_semicolon(bare, it), it.end))
+    found = [it for it in dates.find(line) if _behind_semicolon(line, it)]
+    return found[-1] if found else None
+
+
+def _behind_semicolon(text: str, written: dates.Written) -> bool:
+    return bool(_BEFORE_STAMP.search(text[max(0, written.start - 16) : written.start]))
+
+
+def _zone_behind(line: str, spans: list[tuple[int, int]], end: int) -> timedelta | None:
+    """The zone that a comment next to the stamp gives."""
+    comment = next((line[start + 1 : stop - 1] for start, stop in spans if start >= end), "")
+    return dates.zone(comment)
+
+
+def _tokens(line: str, bare: str, spans: list[tuple[int, int]]) -> Iterator[Token]:
+    """Words, literals, semicolons and comments, in their order."""
+    comments = [
+        (start, Token(inside, comment=True)) for (start, _), inside in zip(spans, _insides(line, spans), strict=True)
+    ]
+    words = [(match.start(), Token(match[0])) for match in _WORD.finditer(bare)]
+    return (token for _, token in heapq.merge(words, comments, key=itemgetter(0)))
+
+
+def _clauses(tokens: Iterator[Token]) -> Iterator[tuple[str, Clause]]:
+    keyword, clause = "", list[Token]()
+    for token in tokens:
+        word = "" if token.comment else token.text.lower()
+        if word == ";" or word in _KEYWORDS:
+            yield keyword, clause
+            keyword, clause = word.strip(";"), []
+        else:
+            clause.append(token)
+    yield keyword, clause
