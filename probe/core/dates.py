@@ -62,12 +62,12 @@ class Written(NamedTuple):
     end: int
 
 
-def find(text: str) -> Iterator[Written]:
-    """Every stamp in this line (no tabs, no line ends), by its form. Never raises; linear time."""
-    if not _CLUE.search(text):
+def find(text: str, start: int = 0) -> Iterator[Written]:
+    """Every stamp in this line (no tabs, no line ends) from there on, by its form. Never raises; linear time."""
+    if not _CLUE.search(text, start):
         return
     for form in _ANY:
-        for match in form.finditer(text):
+        for match in form.finditer(text, start):
             if written := _written(match, text):
                 yield written
 

@@ -8,12 +8,10 @@ Rules:
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from probe.core import dates
@@ -25,7 +23,8 @@ _KEYWORDS = {
     *("envelope-from", "envelope-sender"),  # of Haraka; elsewhere it is a comment
     *("tls", "over"),  # of Exim, of Microsoft
 }
-_WORD = re.compile(r"<[^<>]*+>|\[[^\[\]]*+\]|;|[^\x20;<\[]+|[<\[]")
+_COMMENT = "\0"  # in its place; no printable line has any
+_WORD = re.compile(r"<[^<>\0]*+>|\[[^\[\]\0]*+\]|[;\0]|[^\x20;<\[\0]+|[<\[]")
 _BEFORE_STAMP = re.compile(r";\x20?(?:[^\W\d]{2,9}[,.]?\x20{0,2})?\Z")  # a day of the week may stand between
 
 
@@ -69,15 +68,15 @@ def take_apart(value: str | bytes) -> Trace:
     """A field's value, folded or not."""
     line = _line(value)
     spans = _comments(line)
+    comments = [line[start + 1 : end - 1].strip() for start, end in spans]
     bare = _blanked(line, spans)
-    written = _stamp(line, bare)
-    if not written:
-        return Trace(line, _insides(line, spans), list(_clauses(_tokens(line, bare, spans))), None, 1.0, "")
+    if not (written := _stamp(line, bare)):
+        return Trace(line, comments, list(_clauses(bare, comments)), None, 1.0, "")
     at, resolution, naive, start, end = written
     if naive and (zone := _zone_behind(line, spans, end)) is not None:
         at, naive = dates.shifted(naive, zone), ""
-    bare = f"{bare[:start]};{' ' * (end - start - 1)}{bare[end:]}"
-    return Trace(line, _insides(line, spans), list(_clauses(_tokens(line, bare, spans))), at, resolution, naive)
+    clauses = _clauses(f"{bare[:start]};{bare[end:]}", comments)
+    return Trace(line, comments, list(clauses), at, resolution, naive)
 
 
 def without_brackets(word: str) -> str:
@@ -107,22 +106,21 @@ def _comments(line: str) -> list[tuple[int, int]]:
     return found
 
 
-def _insides(line: str, spans: list[tuple[int, int]]) -> list[str]:
-    return [line[start + 1 : end - 1].strip() for start, end in spans]
-
-
 def _blanked(line: str, spans: list[tuple[int, int]]) -> str:
-    """The line with spaces for its comments, each other character in its place."""
+    """The line with a mark and spaces for each comment, and all other characters in their places."""
     pieces: list[str] = []
     done = 0
     for start, end in spans:
-        pieces += line[done:start], " " * (end - start)
+        pieces += line[done:start], _COMMENT.ljust(end - start)
         done = end
     return "".join([*pieces, line[done:]])
 
 
 def _stamp(line: str, bare: str) -> dates.Written | None:
     """The last behind a semicolon, else the last of all; one within a comment only behind a semicolon."""
+    last = bare.rfind(";")
+    if last >= 0 and (behind := next(dates.find(bare, last), None)) and _behind_semicolon(bare, behind):
+        return behind  # nearly always, and a tenth of the work
     if found := list(dates.find(bare)):
         return max(found, key=lambda it: (_behind_semicolon(bare, it), it.end))
     found = [it for it in dates.find(line) if _behind_semicolon(line, it)]
@@ -139,22 +137,15 @@ def _zone_behind(line: str, spans: list[tuple[int, int]], end: int) -> timedelta
     return dates.zone(comment)
 
 
-def _tokens(line: str, bare: str, spans: list[tuple[int, int]]) -> Iterator[Token]:
-    """Words, literals, semicolons and comments, in their order."""
-    comments = [
-        (start, Token(inside, comment=True)) for (start, _), inside in zip(spans, _insides(line, spans), strict=True)
-    ]
-    words = [(match.start(), Token(match[0])) for match in _WORD.finditer(bare)]
-    return (token for _, token in heapq.merge(words, comments, key=itemgetter(0)))
-
-
-def _clauses(tokens: Iterator[Token]) -> Iterator[tuple[str, Clause]]:
+def _clauses(bare: str, comments: list[str]) -> Iterator[tuple[str, Clause]]:
+    insides = iter(comments)
     keyword, clause = "", list[Token]()
-    for token in tokens:
-        word = "" if token.comment else token.text.lower()
-        if word == ";" or word in _KEYWORDS:
+    for word in _WORD.findall(bare):
+        if word == _COMMENT:
+            clause.append(Token(next(insides), comment=True))
+        elif word == ";" or word.lower() in _KEYWORDS:
             yield keyword, clause
-            keyword, clause = word.strip(";"), []
+            keyword, clause = word.lower().strip(";"), []
         else:
-            clause.append(token)
+            clause.append(Token(word))
     yield keyword, clause
