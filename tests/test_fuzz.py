@@ -138,6 +138,8 @@ def any_notice(key: bytes, raw: bytes) -> Notice:
         ("challenge", "oauth.why_refused", lambda challenge: "a\nb"),
         ("token", "verify", lambda key, text: TOKEN),
         ("token", "without_tokens", lambda text: text),
+        ("received", "finer_stamp", lambda hop: (0.0, 1.0)),
+        ("received", "as_json", lambda hop: {"from": "\x1b"}),
         ("header", "values", lambda head, name: ["\ud800"] * len(head[name])),
         ("mime", "mime_parts", lambda raw: []),
         ("mail", "recognise", lambda key, raw, senders: Recognised(TOKEN, "header", removable=True)),

@@ -26,7 +26,7 @@ _IPV4 = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3})(?:[:.]\d{1,5})?")  # Exim 3 has a
 _IPV6 = re.compile(r"(?:IPv6:)?([0-9a-f]{0,4}:[0-9a-f.:]{1,45})(?:%\w+)?", re.I)
 _HOST = re.compile(r"[\w-]++(?:\.[\w-]++)++\.?")
 _PORT = re.compile(r"([^:]++):\d{1,5}")
-_NO_NAMES = {"unknown", "unverified", "softdnserr", "nodnsquery", "local"}
+_NO_NAMES = {"unknown", "unverified", "verified", "softdnserr", "nodnsquery", "local"}
 _MOST = 8  # comments that are looked at
 
 

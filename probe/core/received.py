@@ -33,6 +33,7 @@ _CIPHER = re.compile(
     r"(?::|\)\x20tls\x20|,?\x20?(?:with\x20)?ciphers?[\x20=:]\x20?|,\x20\d+\x20?bits,\x20)([\w+-]+)", re.I
 )
 _ONLY_CIPHER = re.compile(r"(?<![\w.-])cipher=([\w+-]+)|(?<![\w-])([\w-]++)\x20encrypted\x20SMTP", re.I)
+_NO_SOFTWARE = re.compile(r"\[|envelope-|using\x20|version=|(?:TLS|SSL)[v_-]?\d", re.I)
 _AUTH = (
     (re.compile(r"AUTH[:=]\x20?([\w-]+)", re.I), r"\1"),  # Courier
     (re.compile(r"Authenticated sender:", re.I), "Postfix"),
@@ -175,8 +176,9 @@ def _envelope_from(trace: Trace) -> str:
 
 
 def _software(trace: Trace) -> str:
-    comments = (token.text for _, clause in trace.behind("by") for token in clause if token.comment)
-    return next((text for text in comments if not (address(text) or _TLS.search(text) or "[" in text[:1])), "")
+    behind = (clause for name, clause in trace.behind("by") if name in {"by", "with", "tls"})
+    comments = (token.text for clause in behind for token in clause if token.comment)
+    return next((text for text in comments if not (address(text) or _NO_SOFTWARE.match(text))), "")
 
 
 def _protocol(words: str) -> str:

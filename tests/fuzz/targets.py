@@ -27,6 +27,7 @@ from probe.core.events import Instant
 from probe.core.headers import parse_head, values
 from probe.core.message import HEADER, Mail, Recognised, compose, recognise, worth_reading
 from probe.core.mime import parts as mime_parts
+from probe.core.received import as_json, hops, parse, stamp
 from probe.core.reply import one_line, parse_reply, queue_id
 from probe.core.token import (
     Token,
@@ -40,6 +41,8 @@ from probe.core.token import (
 from probe.mail import folders, imap_syntax, oauth
 from probe.mail.imap_syntax import Framer, Malformed, Parts
 from probe.mail.imap_wire import Lost, Refused, Wire
+
+from ..received_corpus import records
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 TOKEN = Token("0123456789abcdef", "gmx-to-own", 1_700_000_000.0, 1_700_000_000.75)
@@ -275,6 +278,21 @@ def header(data: bytes) -> None:
             text.encode()
 
 
+def received(data: bytes) -> None:
+    """One field, and a head; also octets that are no characters."""
+    for text in both(data):
+        hop = parse(text)
+        assert all(said is None or harmless(said) for said in as_json(hop).values())
+        assert hop.date is None or not hop.date_naive
+        instant = stamp(hop)
+        assert (instant is None) == (hop.date is None)
+        if instant and hop.date is not None:
+            assert hop.date <= instant[0] < hop.date + hop.resolution
+    assert parse(data) == parse(data.decode("latin-1"))
+    head = parse_head(data)
+    assert len(hops(head)) == len(head.get("received", []))
+
+
 def mime(data: bytes) -> None:
     found = list(mime_parts(data))
     assert found
@@ -423,6 +441,40 @@ _MAILS = (
     b"Subject: =?utf-7?q?+2AA-?=\r\n\r\n",  # lone surrogates
     b"Subject: =?unicode_escape?q?=5Cd?=\r\n\r\n",  # a warning
 )
+_RECEIVED = tuple(record.raw.encode("utf-8") for record in records()[::9])
+_RECEIVED_WORDS = (
+    *(b"from ", b"by ", b"via ", b"with ", b"id ", b"for ", b"; ", b"(", b")", b"[", b"]", b"<", b">", b"@", b"\r\n "),
+    *(
+        b"HELO ",
+        b"helo=",
+        b"ident=",
+        b"envelope-from=",
+        b"TLSv1.2:X:1",
+        b"cipher=",
+        b"AUTH: X",
+        b"198.51.100.1",
+        b"::1",
+    ),
+    *(
+        b"Mon, 6 May 2024 12:00:00 +0200",
+        b"2024-05-06 10:00:00.5 Z",
+        b"5/6/2024 1:00 PM",
+        b"May 6 10:00:00 EDT 2024",
+        b"May ",
+    ),
+    *(
+        b"(Postfix)",
+        b"4Rfh7v4WYWzFq9t",
+        b".1208185388868",
+        b"(Domino)",
+        b"2019050615032991-1",
+        b"\0",
+        b"\xff",
+        b" ",
+        b"1",
+        b"a",
+    ),
+)
 _HEAD_FRAMES = (b"From: @\r\n\r\n", b"Subject: @\r\n\r\n", b"@", b"Content-Type: multipart/mixed; @\r\n\r\n")
 _BODY_FRAMES = (
     b"From: MAILER-DAEMON\r\nSubject: Undeliverable\r\n\r\n@",
@@ -474,6 +526,13 @@ TARGETS: dict[str, Target] = {
         (b"mp1.", b".", b"-", b" ", TOKEN.probe.encode(), b".a-", b".1.1.", b"A" * 22, TEXT.encode(), b"\xff", b"a"),
     ),
     "header": Target(header, [*_MAILS, *_NOTICES[::3]], _MAIL_WORDS, _HEAD_FRAMES),
+    "received": Target(
+        received,
+        (*_RECEIVED, *(b"Received: " + raw + b"\r\n" for raw in _RECEIVED[::9])),
+        _RECEIVED_WORDS,
+        (b"@", b"from a (@) by b; Mon, 6 May 2024 12:00:00 +0200", b"from @ by b", b"by b with SMTP id @"),
+        parse,
+    ),
     "mime": Target(mime, [*_MAILS, *_NOTICES[::3]], _MAIL_WORDS, (*_HEAD_FRAMES, *_BODY_FRAMES)),
     "mail": Target(mail, [*_MAILS, *_NOTICES[::3]], _MAIL_WORDS, (*_HEAD_FRAMES, *_BODY_FRAMES)),
     "delivered": Target(

@@ -1,0 +1,332 @@
+"""Received fields: real ones of many servers, and the nastiest forms one by one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probe.core.headers import parse_head
+from probe.core.received import MOST_HOPS, Hop, as_json, hops, parse, stamp
+from probe.core.trace import LIMIT
+
+from .received_corpus import DATA, Record, records, same, verdicts
+
+# Shares of what is asserted of the corpus; the least that is accepted.
+LEAST = {
+    **dict.fromkeys(("date", "by", "from", "id", "for", "protocol", "tls_version", "tls_cipher"), 1.0),
+    **dict.fromkeys(("ident", "envelope_from"), 1.0),
+    "ip": 0.995,
+    "with": 0.995,
+    "helo": 0.98,
+    "rdns": 0.96,
+    "via": 0.96,
+    "auth": 0.92,
+    "date_naive": 0.8,
+}
+
+
+def test_of_the_corpus_so_much_is_read() -> None:
+    asserted, right, wrong = Counter[str](), Counter[str](), dict[str, list[str]]()
+    for verdict in verdicts():
+        asserted[verdict.field] += 1
+        right[verdict.field] += verdict.right
+        if not verdict.right:
+            said = f"{verdict.record.id}: {verdict.read!r}, not {verdict.record.expected[verdict.field]!r}"
+            wrong.setdefault(verdict.field, []).append(said)
+    assert asserted.keys() == LEAST.keys()
+    assert asserted["date"] == 660
+    missed = {field: wrong[field] for field, least in LEAST.items() if right[field] < least * asserted[field]}
+    assert not missed
+
+
+def test_the_comparison_tells_right_from_wrong() -> None:
+    assert same("by", "MX.example.", "mx.example")
+    assert same("date", "2024-05-06T10:08:09.120Z", "2024-05-06T10:08:09.1204Z")
+    assert same("tls_version", "TLSv1", "TLSv1_0")
+    assert not same("date", "2024-05-06T10:08:09Z", "2024-05-06T10:08:09.002Z")
+    assert not same("date", None, "2024-05-06T10:08:09Z")
+    assert not same("ip", "192.0.2.1", None)
+    assert not same("tls_version", "TLS1.2", "TLSv1_3")
+
+
+# -- one form each -------------------------------------------------------------------------------------------------
+
+NOON = "Mon, 6 May 2024 12:00:00 +0200"
+
+FORMS = {
+    "sendmail": (
+        f"from pc7 (dsl-9.isp.example [198.51.100.9] (may be forged)) (authenticated bits=0)\n\tby mx.example"
+        f" (8.17.1/8.17.1) with ESMTP id 446A00b1;\n\t{NOON} (CEST)",
+        {"from": "pc7", "helo": "pc7", "rdns": "dsl-9.isp.example", "ip": "198.51.100.9", "by": "mx.example",
+         "auth": "Sendmail", "id": "446A00b1"},
+    ),
+    "postfix": (
+        "from a.example (unknown [IPv6:2001:db8::7]) (using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)"
+        ' key-exchange X25519) (Client CN "x (y)", Issuer "Z; 1" (verified OK)) (Authenticated sender: secret@a)'
+        f" by b.example (Postfix) with ESMTPSA id 7C1F2A9 for <joe@b.example>; {NOON}",
+        {"ip": "2001:db8::7", "rdns": None, "tls_version": "TLSv1.3", "tls_cipher": "TLS_AES_256_GCM_SHA384",
+         "protocol": "ESMTPSA", "for": "joe@b.example", "auth": "Postfix", "id": "7C1F2A9", "by": "b.example"},
+    ),
+    "exim": (
+        "from h.example ([198.51.100.4]:51234 helo=me.local ident=ann)\n by mx.example with esmtps (TLS1.3)\n tls"
+        f" TLS_AES_128_GCM_SHA256\n (Exim 4.97)\n (envelope-from <ann@h.example>)\n id 1s3xYz-00000000abc-0Q1z\n for"
+        f" b@mx.example;\n {NOON}",
+        {"from": "h.example", "rdns": "h.example", "helo": "me.local", "ident": "ann", "ip": "198.51.100.4",
+         "with": "esmtps", "tls_version": "TLS1.3", "tls_cipher": "TLS_AES_128_GCM_SHA256", "for": "b@mx.example",
+         "envelope_from": "ann@h.example", "id": "1s3xYz-00000000abc-0Q1z"},
+    ),
+    "exim, a subject with spaces": (
+        "from h.example ([198.51.100.4]) by mx.example with esmtps (TLS1.2:ECDHE-RSA-AES256:256) from /C=DE/O=A by"
+        f" B/CN=h (Exim 4.9) id 1; {NOON}",
+        {"from": "h.example", "by": "mx.example", "id": "1", "tls_cipher": "ECDHE-RSA-AES256", "envelope_from": None},
+    ),
+    "qmail": (
+        "from dns.example (HELO you) (root@198.51.100.8) by q.example with SMTP; 6 May 2024 10:00:00 -0000",
+        {"from": "dns.example", "rdns": "dns.example", "helo": "you", "ident": "root", "ip": "198.51.100.8"},
+    ),
+    "qmail, a note": ("(qmail 4711 invoked from network); 6 May 2024 10:00:00 -0000", {"from": None, "by": None}),
+    "qmail-scanner": (
+        "from 198.51.100.3 by q by uid 89 with qmail-scanner-2.08 (clam: 0.9/1. Clear:RC:0. Processed in 0.1 secs); "
+        "6 May 2024 10:00:00 -0000",
+        {"from": "198.51.100.3", "by": "q", "ip": "198.51.100.3", "with": "qmail-scanner-2.08", "protocol": None},
+    ),
+    "courier": (
+        "from c.example ([::ffff:198.51.100.2]) (AUTH: PLAIN joe, TLS: TLSv1.2,256bits,X) by d.example with ESMTPA"
+        f";{NOON}",
+        {"ip": "198.51.100.2", "auth": "PLAIN", "tls_version": "TLSv1.2", "by": "d.example"},
+    ),
+    "exchange": (
+        "from A.corp.example (2001:db8::a) by B.corp.example (2001:db8::b) with Microsoft SMTP Server (version=TLS1_2,"
+        f" cipher=TLS_X_384) id 15.20.7544.29 via Frontend Transport; {NOON}",
+        {"ip": "2001:db8::a", "by": "B.corp.example", "via": "Frontend Transport", "protocol": "SMTP",
+         "with": "Microsoft SMTP Server", "tls_version": "TLS1_2", "tls_cipher": "TLS_X_384", "id": "15.20.7544.29"},
+    ),
+    "zmailer": (
+        'from n.example ([198.51.100.5]:42 "EHLO m.example" rhost-flags-OK-FAIL) by v.example with ESMTP id S17'
+        f" (ORCPT <rfc822;list@v.example>); {NOON}",
+        {"helo": "m.example", "ip": "198.51.100.5", "by": "v.example", "id": "S17", "for": None},
+    ),
+    "domino": (
+        f"from f ([198.51.100.6]) by n.example (Lotus Domino Release 9) with ESMTP id 2024050612000042-77 ; {NOON}",
+        {"by": "n.example", "id": "2024050612000042-77"},
+    ),
+    "ironport": (
+        f"from unknown (HELO i.example) ([198.51.100.7]) by o.example with ESMTP/TLS/ECDHE-RSA-X; {NOON}",
+        {"from": "unknown", "rdns": None, "protocol": "ESMTP", "with": "ESMTP/TLS/ECDHE-RSA-X",
+         "tls_cipher": "ECDHE-RSA-X"},
+    ),
+    "messagelabs": (
+        f"from u (HELO p) (198.51.100.1) by t.example with AES256-X encrypted SMTP; {NOON}",
+        {"tls_cipher": "AES256-X", "protocol": "SMTP"},
+    ),
+    "communigate": (
+        "from [198.51.100.1] (account joe@c.example HELO lap) by c.example (CommuniGate Pro SMTP 6) with ESMTPSA id 9"
+        f"; {NOON}",
+        {"ip": "198.51.100.1", "helo": "lap", "auth": "CommuniGate", "rdns": None},
+    ),
+    "xmail": (
+        f"from x.example (198.51.100.1:4711) by y.example (198.51.100.2:25) with [XMail 1.27 ESMTP Server] id <S1> for"
+        f" <r@y.example> from <s@x.example>; {NOON}",
+        {"by": "y.example", "ip": "198.51.100.1", "id": "S1", "for": "r@y.example", "envelope_from": "s@x.example",
+         "with": "[XMail 1.27 ESMTP Server]", "protocol": "ESMTP"},
+    ),
+    "smail": (
+        f"by s.example (/\\==/\\ Smail3.2) from r.example with smtp id <m0-1>; {NOON}",
+        {"from": "r.example", "by": "s.example", "protocol": "SMTP", "id": "m0-1"},
+    ),
+    "cyrus": (
+        f"from m ([unix socket]) by m.example (Cyrus 3.8) with LMTPA; {NOON}",
+        {"from": "m", "ip": None, "protocol": "LMTPA", "auth": "LMTPA"},
+    ),
+    "haraka": (
+        "from g ([198.51.100.1]) by h (Haraka/3.0) with ESMTPS id A.1\n envelope-from <a@g.example>\n (cipher=TLS_X);"
+        f"\n {NOON}",
+        {"envelope_from": "a@g.example", "tls_cipher": "TLS_X", "id": "A.1"},
+    ),
+    "opensmtpd": (
+        f"from l (l [local]);\n\tby o (OpenSMTPD) with ESMTP id 1f;\n\tfor <a@o>;\n\t{NOON}",
+        {"from": "l", "by": "o", "id": "1f", "for": "a@o", "ip": None},
+    ),
+    "google, http": (f"by 10.1.2.3 with HTTP; {NOON}", {"by": "10.1.2.3", "with": "HTTP", "ip": None, "auth": None}),
+    "no semicolon": (
+        "from a by filter7 with SMTP id x.1 2024-05-06 10:00:00.25 +0000 UTC m=+77.1",
+        {"by": "filter7", "date": "2024-05-06T10:00:00.25Z"},
+    ),
+    "semicolon in a comment and in a slogan": (
+        f"from a (h; {NOON.replace('2024', '2001')}) by b (Say; hello); {NOON}; by the way; nice",
+        {"by": "b"},
+    ),
+    "clauses behind the date": (f"by b id 1; {NOON} (CEST) (envelope-from a@b)", {"envelope_from": "a@b"}),
+    "the date in the middle": (f"from a ([198.51.100.1]) at {NOON} by b with SMTP", {"by": "b", "protocol": "SMTP"}),
+    "glued": (
+        f"from a.example(h [198.51.100.1])by b.example(8.9/8.9)with ESMTP id 117for <x@b.example>;{NOON}",
+        {"from": "a.example", "by": "b.example", "id": "117", "for": "x@b.example", "ip": "198.51.100.1"},
+    ),
+    "a name of several words": (f"from a by Mail Gate Server with ESMTP id 1; {NOON}", {"by": "Mail", "id": "1"}),
+    "empty clauses": (f"from by (Postfix) with id for ; {NOON}", {"from": None, "by": None, "with": None, "id": None}),
+    "in capitals": (f"FROM a BY b WITH smtp ID 1; {NOON}", {"from": "a", "by": "b", "protocol": "SMTP", "id": "1"}),
+    "not closed": (f"from a (b [198.51.100.1] by c id 2; {NOON} (CEST)", {"ip": "198.51.100.1", "by": "c", "id": "2"}),
+    "a port": (f"from [198.51.100.1:50123] by b:25; {NOON}", {"from": "198.51.100.1", "ip": "198.51.100.1", "by": "b"}),
+    "no address": (f"from a ([999.1.1.1]) by b; {NOON}", {"from": "a", "ip": None}),
+    "several recipients": (f"from a by b for multiple recipients; {NOON}", {"for": None}),
+    "octets": (f"from \0a\xff by b\x1b[31m; {NOON}", {"from": "aÿ", "by": "b"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_is_read(form: str) -> None:
+    raw, expected = FORMS[form]
+    said = as_json(parse(raw))
+    assert {key: said.get(key) for key in expected} == expected
+    assert said["date"] in {"2024-05-06T10:00:00Z", expected.get("date")}
+    assert "secret" not in str(said)
+
+
+@pytest.mark.parametrize(
+    ("written", "date", "naive", "resolution"),
+    [
+        ("Mon, 06 May 2024 12:08:09 +0200", "2024-05-06T10:08:09Z", None, 1),
+        ("06 May 24 10:08:09 GMT", "2024-05-06T10:08:09Z", None, 1),
+        ("Fri, 31 Dec 99 23:59:60 UT", "2000-01-01T00:00:00Z", None, 1),
+        ("6 May 124 10:08 Z", "2024-05-06T10:08:00Z", None, 60),
+        ("Mon May  6 12:08:09 2024 +0200", "2024-05-06T10:08:09Z", None, 1),
+        ("Mon May  6 06:08:09 EDT 2024", "2024-05-06T10:08:09Z", None, 1),
+        ("Mon May 06 2024 12:08:09 GMT+0200 (CEST)", "2024-05-06T10:08:09Z", None, 1),
+        ("2024-05-06T12:08:09.123456789+02:00", "2024-05-06T10:08:09.123456Z", None, 1e-6),
+        ("Mon, 6 May 2024 10:08:09.5 +0000 (UTC)", "2024-05-06T10:08:09.5Z", None, 0.1),
+        ("Mon, 6 May 2024 18:08:09 +0800 (GMT-8)", "2024-05-06T10:08:09Z", None, 1),
+        ("Mon, 6 May 2024 12:08:09 (CEST)", "2024-05-06T10:08:09Z", None, 1),
+        ("5/6/2024 10:08:09 PM", "2024-05-06T22:08:09Z", None, 1),
+        ("6 May 2024 10:08:09 -0000", "2024-05-06T10:08:09Z", None, 1),
+        ("Mon May  6 10:08:09 2024", None, "2024-05-06T10:08:09", 1),
+        ("Mon, 6 May 2024 10:08:09", None, "2024-05-06T10:08:09", 1),
+        ("Mon, 6 May 2024 10:08:09 +000", None, "2024-05-06T10:08:09", 1),
+        ("Mon, 6 May 2024 10:08:09 +9999", None, "2024-05-06T10:08:09", 1),
+        ("Mon, 6 May 2024 10:08 MES", None, "2024-05-06T10:08:00", 60),
+        ("Mon, 6 May 2024 10:08:09 IST", None, "2024-05-06T10:08:09", 1),  # of India, Ireland or Israel
+        ("5/6/2024 10:08:09", None, None, 1),  # in May or in June
+        ("Mon, 6 May 2024", None, None, 1),
+        ("Mon, 31 Feb 2024 10:08:09 +0000", None, None, 1),
+        ("Mon, 6 May 2024 25:08:09 +0000", None, None, 1),
+        ("just after ten", None, None, 1),
+    ],
+)
+def test_a_stamp_is_read_as_far_as_it_is_one(
+    written: str, date: str | None, naive: str | None, resolution: float
+) -> None:
+    hop = parse(f"from a by b with SMTP id 1; {written}")
+    said = as_json(hop)
+    assert (said["date"], said.get("date_naive"), hop.resolution) == (date, naive, resolution)
+    assert (hop.by, hop.id) == ("b", "1")
+
+
+# -- finer stamps --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "at", "resolution"),
+    [
+        # Postfix's long ids, as found: seconds and microseconds, if they are of the written second
+        ("by a (Postfix) with ESMTPSA id 4Rfh7v4WYWzFq9t; Mon,  4 Sep 2023 21:08:43 +0000", ":43.636975", 1e-6),
+        ("by a (Postfix) with ESMTPS id 4YX2qM1nfgz2yys; Tue, 14 Jan 2025 06:47:57 +1100", ":57", 1),
+        ("by a (Other) with ESMTPSA id 4Rfh7v4WYWzFq9t; Mon,  4 Sep 2023 21:08:43 +0000", ":43", 1),
+        ("by a (Postfix) with ESMTP id A96E18BD97; Thu, 13 Mar 2003 15:23:15 -0500", ":15", 1),
+        ("by 10.1.1.1 with SMTP id d6mr4501430hug.46.1208185388868; Mon, 14 Apr 2008 08:03:08 -0700", ":08.868", 1e-3),
+        ("by 10.1.1.1 with SMTP id d6mr4501430hug.46.1208185388868; Mon, 14 Apr 2008 08:03:09 -0700", ":09", 1),
+        ("by n (Domino Release 9) with ESMTP id 2019050615032991-10 ; Mon, 6 May 2019 15:03:29 +0800", ":29.91", 0.01),
+        ("by n (Domino Release 9) with ESMTP id 2019050615032891-10 ; Mon, 6 May 2019 15:03:29 +0800", ":29", 1),
+        ("by n (Domino Release 9) with ESMTP id 2019990615032991-10 ; Mon, 6 May 2019 15:03:29 +0800", ":29", 1),
+        ("by s id 1; Mon, 6 May 2019 15:03:29.25 +0800", ":29.25", 0.01),
+    ],
+)  # fmt: skip
+def test_an_id_tells_the_instant_if_it_is_within_what_is_written(raw: str, at: str, resolution: float) -> None:
+    hop = parse(raw)
+    assert hop.date is not None
+    expected = hop.date // 60 * 60 + float(at[1:])
+    assert stamp(hop) == pytest.approx((expected, resolution), abs=1e-6)
+
+
+def test_what_has_no_date_has_no_stamp() -> None:
+    assert stamp(parse("by a (Postfix) with ESMTPSA id 4Rfh7v4WYWzFq9t; 4 Sep 2023 21:08:43")) is None
+
+
+def test_stamps_of_the_corpus_are_within_what_is_written() -> None:
+    finer = 0
+    for record in records():
+        hop = parse(record.raw)
+        got = stamp(hop)
+        assert (got is None) == (hop.date is None)
+        if got and hop.date is not None:
+            assert hop.date <= got[0]
+            assert got[0] + got[1] <= hop.date + hop.resolution + 1e-6
+            finer += got[1] < hop.resolution
+    assert finer >= 15  # Google's and Postfix's
+
+
+# -- whole heads ---------------------------------------------------------------------------------------------------
+
+MESSAGES = [json.loads(line) for line in (DATA / "messages.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message["id"])
+def test_hops_are_told_oldest_first(message: dict[str, object]) -> None:
+    found = hops(parse_head((DATA / str(message["file"])).read_bytes()))
+    expected = message["hops_oldest_first"]
+    assert isinstance(expected, list)
+    assert [as_json(hop)["date"] for hop in found] == [hop["date"] for hop in expected]
+    for key in ("from", "by"):
+        told = [(as_json(hop).get(key), it[key]) for hop, it in zip(found, expected, strict=True) if it[key]]
+        assert [pair for pair in told if not same(key, *pair)] == []
+
+
+def test_dates_do_not_order_the_hops() -> None:
+    late, early = "by b; Mon, 6 May 2024 12:00:00 +0000", "by a; Mon, 6 May 2024 13:00:00 +0000"
+    assert [hop.by for hop in hops({"received": [late, early]})] == ["a", "b"]
+    assert hops({}) == ()
+
+
+def test_no_mail_has_more_hops_than_can_be() -> None:
+    newest_first = [f"by h{number}; {NOON}" for number in range(MOST_HOPS + 9)]
+    found = hops({"received": newest_first})
+    assert (len(found), found[-1].by) == (MOST_HOPS, "h0")
+
+
+# -- any text ------------------------------------------------------------------------------------------------------
+
+WORDS = st.sampled_from([
+    *("from", "by", "with", "id", "for", "via", ";", "(", ")", "[", "]", "<", ">", "@", "HELO ", "helo="),
+    *("198.51.100.1", "IPv6:2001:db8::1", "[::1%lo]", "a.example", "ESMTPS", "TLSv1.3:X:1", "version=", "cipher=", " "),
+    *(NOON, "6 May 2024", "10:00", "+0200", "PM", "envelope-from=", "\n\t", "\0", "\ud800", "é", "\\"),
+    *("ident=", "tls", "AUTH: X", "uid", "version="),
+])  # fmt: skip
+
+
+@given(st.lists(WORDS | st.text(max_size=4), max_size=40).map(" ".join) | st.text() | st.binary())
+def test_any_text_is_borne(value: str | bytes) -> None:
+    hop = parse(value)
+    for said in as_json(hop).values():
+        assert said is None or said.isprintable()
+    assert hop.date is None or not hop.date_naive
+    assert hop.resolution > 0
+    assert stamp(hop) is None or hop.date is not None
+
+
+@settings(max_examples=100)
+@given(st.sampled_from(records()), st.randoms(use_true_random=False))
+def test_folds_change_nothing(record: Record, rng: Random) -> None:
+    unfolded = " ".join(record.raw.split())
+    folded = re.sub(" ", lambda _: rng.choice([" ", "\n ", "\r\n\t", "  "]), unfolded)
+    assert parse(folded) == parse(unfolded) == parse(record.raw)
+
+
+def test_work_is_bounded() -> None:
+    head = f"from a by b with SMTP id 1; {NOON} "
+    assert parse(head + "(" * 10 * LIMIT) == parse((head + "(" * LIMIT)[:LIMIT])
+    assert parse(head + "x " * 10 * LIMIT).by == "b"
+    assert parse("x" * LIMIT + head) == Hop()
