@@ -27,7 +27,8 @@ from probe.core.events import Instant
 from probe.core.headers import parse_head, values
 from probe.core.message import HEADER, Mail, Recognised, compose, recognise, worth_reading
 from probe.core.mime import parts as mime_parts
-from probe.core.received import as_json, hops, parse, stamp
+from probe.core.received import as_json, hops, parse
+from probe.core.received import stamp as finer_stamp
 from probe.core.reply import one_line, parse_reply, queue_id
 from probe.core.token import (
     Token,
@@ -284,7 +285,7 @@ def received(data: bytes) -> None:
         hop = parse(text)
         assert all(said is None or harmless(said) for said in as_json(hop).values())
         assert hop.date is None or not hop.date_naive
-        instant = stamp(hop)
+        instant = finer_stamp(hop)
         assert (instant is None) == (hop.date is None)
         if instant and hop.date is not None:
             assert hop.date <= instant[0] < hop.date + hop.resolution
@@ -444,36 +445,10 @@ _MAILS = (
 _RECEIVED = tuple(record.raw.encode("utf-8") for record in records()[::9])
 _RECEIVED_WORDS = (
     *(b"from ", b"by ", b"via ", b"with ", b"id ", b"for ", b"; ", b"(", b")", b"[", b"]", b"<", b">", b"@", b"\r\n "),
-    *(
-        b"HELO ",
-        b"helo=",
-        b"ident=",
-        b"envelope-from=",
-        b"TLSv1.2:X:1",
-        b"cipher=",
-        b"AUTH: X",
-        b"198.51.100.1",
-        b"::1",
-    ),
-    *(
-        b"Mon, 6 May 2024 12:00:00 +0200",
-        b"2024-05-06 10:00:00.5 Z",
-        b"5/6/2024 1:00 PM",
-        b"May 6 10:00:00 EDT 2024",
-        b"May ",
-    ),
-    *(
-        b"(Postfix)",
-        b"4Rfh7v4WYWzFq9t",
-        b".1208185388868",
-        b"(Domino)",
-        b"2019050615032991-1",
-        b"\0",
-        b"\xff",
-        b" ",
-        b"1",
-        b"a",
-    ),
+    *(b"HELO ", b"helo=", b"ident=", b"envelope-from=", b"TLSv1.2:X:1", b"cipher=", b"AUTH: X", b"uid ", b"tls "),
+    *(b"Mon, 6 May 2024 12:00:00 +0200", b"2024-05-06 10:00:00.5 Z", b"5/6/2024 1:00 PM", b"May 6 10:00:00 EDT 2024"),
+    *(b"(Postfix)", b"4Rfh7v4WYWzFq9t", b".1208185388868", b"(Domino)", b"2019050615032991-1", b"198.51.100.1", b"::1"),
+    *(b"May ", b"\0", b"\xff", b" ", b"1", b"a"),
 )
 _HEAD_FRAMES = (b"From: @\r\n\r\n", b"Subject: @\r\n\r\n", b"@", b"Content-Type: multipart/mixed; @\r\n\r\n")
 _BODY_FRAMES = (
