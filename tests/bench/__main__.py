@@ -16,13 +16,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..bed.mailbed import MailBed, what_is_missing
-from . import accuracy, cost, peers, startup
+from . import accuracy, cost, peers, received, startup
 from .numbers import SPREAD_HEAD, Spread, table
 
 
 def main() -> None:
     options = _options()
-    if missing := what_is_missing():
+    on_servers = set(options.only) - {"received"}
+    if on_servers and (missing := what_is_missing()):
         sys.exit(missing)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end in order, as by Ctrl-C
     root = Path(tempfile.mkdtemp(prefix="mailbench-", dir="/tmp"))  # short and open: see tests/conftest.py
@@ -32,7 +33,8 @@ def main() -> None:
     results: dict[str, object] = {"machine": _machine()}
     _say([f"mailprobe bench: {results['machine']}"])
     try:
-        bed.start()
+        if on_servers:
+            bed.start()
         if "accuracy" in options.only:
             measured = accuracy.measure(bed, root, _ACCURACY[options.quick])
             idle = peers.plain_idle(bed, 6 if options.quick else 20)
@@ -45,6 +47,9 @@ def main() -> None:
         if "startup" in options.only:
             results["startup"] = started = startup.measure(bed, root, _STARTUP[options.quick])
             _say(_startup(started))
+        if "received" in options.only:
+            results["received"] = read = received.measure(3 if options.quick else 20)
+            _say(_received(read))
     except KeyboardInterrupt:
         sys.exit("interrupted")
     finally:
@@ -58,7 +63,7 @@ def main() -> None:
 _ACCURACY = {False: accuracy.Plan(), True: accuracy.Plan(seconds=14.0, warm_up=3)}
 _COST = {False: cost.Plan(), True: cost.Plan(pairs=1, window=6.0, warm_up=3.0, every=(1, 2))}
 _STARTUP = {False: startup.Plan(), True: startup.Plan(starts=2, rest=2.0, many=30)}
-_PARTS = ("accuracy", "cost", "startup")
+_PARTS = ("accuracy", "cost", "startup", "received")
 
 
 def _options() -> argparse.Namespace:
@@ -184,6 +189,26 @@ def _startup(got: startup.Startup) -> list[str]:
         ),
         f"a further idle mailbox (2 connections): {got.per_mailbox:.0f} KiB",
     ]
+
+
+def _received(got: received.Received) -> list[str]:
+    verdict = "reached" if got.ours and got.ours.median <= received.GOAL else "missed"
+    return [
+        "RECEIVED  what is read right of what the corpus asserts",
+        *table(("field", "right", "asserted", "%"), map(_share, got.fields)),
+        "",
+        *table(("software", "right", "asserted", "%"), map(_share, got.software)),
+        "",
+        *table(
+            ("µs per field", *SPREAD_HEAD),
+            [_row("mailprobe", got.ours), _row("email.message_from_string + parsedate_tz", got.stdlib)],
+        ),
+        f"goal: at most {received.GOAL:.0f} µs (median): {verdict}",
+    ]
+
+
+def _share(share: received.Share) -> list[str]:
+    return [share.name, str(share.right), str(share.asserted), f"{share.percent:.1f}"]
 
 
 main()
