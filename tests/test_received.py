@@ -174,6 +174,8 @@ FORMS = {
     "not closed": (f"from a (b [198.51.100.1] by c id 2; {NOON} (CEST)", {"ip": "198.51.100.1", "by": "c", "id": "2"}),
     "a port": (f"from [198.51.100.1:50123] by b:25; {NOON}", {"from": "198.51.100.1", "ip": "198.51.100.1", "by": "b"}),
     "no address": (f"from a ([999.1.1.1]) by b; {NOON}", {"from": "a", "ip": None}),
+    "a recipient's name": (f'from a by b for "Joe B" <j@b.example>; {NOON}', {"for": "j@b.example"}),
+    "a weekday, not behind a semicolon": (f"from a by b with Some Server {NOON}", {"with": "Some Server"}),
     "several recipients": (f"from a by b for multiple recipients; {NOON}", {"for": None}),
     "octets": (f"from \0a\xff by b\x1b[31m; {NOON}", {"from": "aÿ", "by": "b"}),
 }  # fmt: skip
@@ -200,6 +202,8 @@ def test_a_form_is_read(form: str) -> None:
         ("Mon May 06 2024 12:08:09 GMT+0200 (CEST)", "2024-05-06T10:08:09Z", None, 1),
         ("2024-05-06T12:08:09.123456789+02:00", "2024-05-06T10:08:09.123456Z", None, 1e-6),
         ("Mon, 6 May 2024 10:08:09.5 +0000 (UTC)", "2024-05-06T10:08:09.5Z", None, 0.1),
+        ("Mon, 06 May 2024 06:08:09 -0400 (Eastern Daylight Time)", "2024-05-06T10:08:09Z", None, 1),
+        ("Monday, 6 May 2024 10:08:09 GMT", "2024-05-06T10:08:09Z", None, 1),
         ("Mon, 6 May 2024 18:08:09 +0800 (GMT-8)", "2024-05-06T10:08:09Z", None, 1),
         ("Mon, 6 May 2024 12:08:09 (CEST)", "2024-05-06T10:08:09Z", None, 1),
         ("5/6/2024 10:08:09 PM", "2024-05-06T22:08:09Z", None, 1),
@@ -213,6 +217,7 @@ def test_a_form_is_read(form: str) -> None:
         ("5/6/2024 10:08:09", None, None, 1),  # in May or in June
         ("Mon, 6 May 2024", None, None, 1),
         ("Mon, 31 Feb 2024 10:08:09 +0000", None, None, 1),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", None, None, 1),
         ("Mon, 6 May 2024 25:08:09 +0000", None, None, 1),
         ("just after ten", None, None, 1),
     ],
@@ -303,7 +308,7 @@ WORDS = st.sampled_from([
     *("from", "by", "with", "id", "for", "via", ";", "(", ")", "[", "]", "<", ">", "@", "HELO ", "helo="),
     *("198.51.100.1", "IPv6:2001:db8::1", "[::1%lo]", "a.example", "ESMTPS", "TLSv1.3:X:1", "version=", "cipher=", " "),
     *(NOON, "6 May 2024", "10:00", "+0200", "PM", "envelope-from=", "\n\t", "\0", "\ud800", "é", "\\"),
-    *("ident=", "tls", "AUTH: X", "uid", "version="),
+    *("ident=", "tls", "AUTH: X", "uid", "version=", ","),
 ])  # fmt: skip
 
 

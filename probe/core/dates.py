@@ -119,11 +119,13 @@ def _moment(said: dict[str, str | None], *, month_first: bool) -> datetime | Non
     leap = second == 60  # RFC 5322 §3.3
     micros = int((said["fraction"] or "")[:6].ljust(6, "0"))
     century = 0 if len(year) == 4 else 2000 if len(year) == 2 and year < "50" else 1900  # RFC 5322 §4.3
+    if not 1970 <= int(year) + century < 3000:
+        return None
     try:
         number = int(month) if month.isdigit() else _MONTHS.index(month.lower()) + 1
         moment = datetime(int(year) + century, number, int(day), hour, int(said["minute"] or 0), second - leap, micros)
         return moment + timedelta(seconds=leap)
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
 
 

@@ -155,11 +155,9 @@ def _id(trace: Trace) -> str:
 def _for(trace: Trace) -> str:
     id_words = trace.words("id")
     words = trace.words("for") or (id_words[1:] if _glued(id_words) else [])
-    return (
-        ""
-        if [word.lower() for word in words[:2]] == ["multiple", "recipients"]
-        else without_brackets("".join(words[:1]))
-    )
+    if [word.lower() for word in words] == ["multiple", "recipients"]:
+        return ""
+    return without_brackets(next((word for word in words if word.startswith("<")), "".join(words[:1])))
 
 
 def _glued(words: list[str]) -> bool:

@@ -26,6 +26,7 @@ _KEYWORDS = {
 _COMMENT = "\0"  # in its place; no printable line has any
 _WORD = re.compile(r"<[^<>\0]*+>|\[[^\[\]\0]*+\]|[;\0]|[^\x20;<\[\0]+|[<\[]")
 _BEFORE_STAMP = re.compile(r";\x20?(?:[^\W\d]{2,9}[,.]?\x20{0,2})?\Z")  # a day of the week may stand between
+_WEEKDAY = re.compile(r"(?<!\w)(?:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6}[,.]?\x20?\Z", re.I)
 
 
 class Token(NamedTuple):
@@ -75,7 +76,7 @@ def take_apart(value: str | bytes) -> Trace:
     at, resolution, naive, start, end = written
     if naive and (zone := _zone_behind(line, spans, end)) is not None:
         at, naive = dates.shifted(naive, zone), ""
-    clauses = _clauses(f"{bare[:start]};{bare[end:]}", comments)
+    clauses = _clauses(f"{_WEEKDAY.sub('', bare[:start])};{bare[end:]}", comments)
     return Trace(line, comments, list(clauses), at, resolution, naive)
 
 

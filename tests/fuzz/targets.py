@@ -448,7 +448,7 @@ _RECEIVED_WORDS = (
     *(b"HELO ", b"helo=", b"ident=", b"envelope-from=", b"TLSv1.2:X:1", b"cipher=", b"AUTH: X", b"uid ", b"tls "),
     *(b"Mon, 6 May 2024 12:00:00 +0200", b"2024-05-06 10:00:00.5 Z", b"5/6/2024 1:00 PM", b"May 6 10:00:00 EDT 2024"),
     *(b"(Postfix)", b"4Rfh7v4WYWzFq9t", b".1208185388868", b"(Domino)", b"2019050615032991-1", b"198.51.100.1", b"::1"),
-    *(b"May ", b"\0", b"\xff", b" ", b"1", b"a"),
+    *(b"May ", b"\0", b"\xff", b" ", b"1", b"a", b",", b";"),
 )
 _HEAD_FRAMES = (b"From: @\r\n\r\n", b"Subject: @\r\n\r\n", b"@", b"Content-Type: multipart/mixed; @\r\n\r\n")
 _BODY_FRAMES = (
