@@ -90,6 +90,14 @@ FORMS = {
         "from dns.example (HELO you) (root@198.51.100.8) by q.example with SMTP; 6 May 2024 10:00:00 -0000",
         {"from": "dns.example", "rdns": "dns.example", "helo": "you", "ident": "root", "ip": "198.51.100.8"},
     ),
+    "qmail, a name and no HELO": (
+        "from dns.example (198.51.100.8) by q.example with SMTP; 6 May 2024 10:00:00 -0000",
+        {"from": "dns.example", "rdns": "dns.example", "helo": "dns.example"},
+    ),
+    "postini, whose name is nobody's": (
+        f"from source ([198.51.100.8]) by p.example ([198.51.100.9]) with SMTP; {NOON}",
+        {"from": "source", "rdns": None, "ip": "198.51.100.8", "by": "p.example"},
+    ),
     "qmail, a note": ("(qmail 4711 invoked from network); 6 May 2024 10:00:00 -0000", {"from": None, "by": None}),
     "qmail-scanner": (
         "from 198.51.100.3 by q by uid 89 with qmail-scanner-2.08 (clam: 0.9/1. Clear:RC:0. Processed in 0.1 secs); "
@@ -153,6 +161,7 @@ FORMS = {
         f"from l (l [local]);\n\tby o (OpenSMTPD) with ESMTP id 1f;\n\tfor <a@o>;\n\t{NOON}",
         {"from": "l", "by": "o", "id": "1f", "for": "a@o", "ip": None},
     ),
+    "webmail": (f"from 198.51.100.1 by w with HTTP; {NOON}", {"ip": "198.51.100.1", "auth": "HTTP", "helo": None}),
     "google, http": (f"by 10.1.2.3 with HTTP; {NOON}", {"by": "10.1.2.3", "with": "HTTP", "ip": None, "auth": None}),
     "no semicolon": (
         "from a by filter7 with SMTP id x.1 2024-05-06 10:00:00.25 +0000 UTC m=+77.1",
@@ -176,7 +185,7 @@ FORMS = {
     "no address": (f"from a ([999.1.1.1]) by b; {NOON}", {"from": "a", "ip": None}),
     "a recipient's name": (f'from a by b for "Joe B" <j@b.example>; {NOON}', {"for": "j@b.example"}),
     "a weekday, not behind a semicolon": (f"from a by b with Some Server {NOON}", {"with": "Some Server"}),
-    "several recipients": (f"from a by b for multiple recipients; {NOON}", {"for": None}),
+    "several recipients": (f"from a by b for multiple; {NOON}", {"for": None}),
     "octets": (f"from \0a\xff by b\x1b[31m; {NOON}", {"from": "aÿ", "by": "b"}),
 }  # fmt: skip
 
@@ -209,6 +218,7 @@ def test_a_form_is_read(form: str) -> None:
         ("5/6/2024 10:08:09 PM", "2024-05-06T22:08:09Z", None, 1),
         ("6 May 2024 10:08:09 -0000", "2024-05-06T10:08:09Z", None, 1),
         ("Mon May  6 10:08:09 2024", None, "2024-05-06T10:08:09", 1),
+        ("Mon, 6 May 2024 10:08:09 by way of x (UTC)", None, "2024-05-06T10:08:09", 1),
         ("Mon, 6 May 2024 10:08:09", None, "2024-05-06T10:08:09", 1),
         ("Mon, 6 May 2024 10:08:09 +000", None, "2024-05-06T10:08:09", 1),
         ("Mon, 6 May 2024 10:08:09 +9999", None, "2024-05-06T10:08:09", 1),

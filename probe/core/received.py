@@ -22,7 +22,7 @@ from probe.core.trace import Trace, take_apart, without_brackets
 
 MOST_HOPS: Final = 200  # Postfix gives a mail up at 50, Sendmail at 25
 
-_NAMES = r"HTTP[SU]?|IMAPS?|POP3S?|MAPI|UUCP|QMQP|QMTP|ECSTREAM|THRIFT|NNTP|WEBDAV|RPC|MMS"
+_NAMES = r"HTTP[SU]?|IMAPS?|POP3S?|MAPI|UUCP|QMQP|QMTP|ECSTREAM|THRIFT|NNTP|(?:WEB)?DAV|RPC|MMS"
 _PROTOCOL = re.compile(
     rf"(?P<utf8>UTF8)?(?P<smtp>[AE]?SMTP|LMTP)(?:SVC)?(?P<how>S?A?|-TLS)|(?P<local>local)(?:-.*)?|(?P<name>{_NAMES})",
     re.I,
@@ -80,7 +80,7 @@ def parse(value: str | bytes) -> Hop:
     """What one field says: its value, folded or not."""
     trace = take_apart(value)
     with_, id_, software = _with(trace), _id(trace), _software(trace)
-    qmail = with_ == "SMTP" and not id_ and not software
+    qmail = with_ == "SMTP" and not id_ and not software and "[" not in trace.line
     client = read_client(trace, name_is_verified=software.startswith("Exim") or qmail)
     protocol = _protocol(with_)
     version, cipher = _tls(trace.line, with_)
@@ -88,7 +88,7 @@ def parse(value: str | bytes) -> Hop:
         from_=client.name,
         by=_by(trace),
         ip=client.ip,
-        helo=client.helo,
+        helo=client.helo if "MTP" in protocol or not protocol else "",
         rdns=client.rdns,
         ident=client.ident,
         protocol=protocol,
@@ -155,7 +155,7 @@ def _id(trace: Trace) -> str:
 def _for(trace: Trace) -> str:
     id_words = trace.words("id")
     words = trace.words("for") or (id_words[1:] if _glued(id_words) else [])
-    if [word.lower() for word in words] == ["multiple", "recipients"]:
+    if words and words[0].lower() == "multiple":  # recipients
         return ""
     return without_brackets(next((word for word in words if word.startswith("<")), "".join(words[:1])))
 
@@ -219,7 +219,7 @@ def stamp(hop: Hop) -> tuple[float, float] | None:
     """(at, resolution) in seconds, by the same clock as `Hop.date` and within it: finer where the id proves it.
 
     Postfix's short ids begin with microseconds, too, but not with their second: Postfix writes the time of MAIL, and
-    names the queue file at the first RCPT that it accepts. Of 35 long ids, which tell both, 6 are of a later second.
+    names the queue file at the first RCPT that it accepts. Of 36 long ids, which tell both, 6 are of a later second.
     """
     if hop.date is None:
         return None

@@ -134,8 +134,8 @@ def _behind_semicolon(text: str, written: dates.Written) -> bool:
 
 def _zone_behind(line: str, spans: list[tuple[int, int]], end: int) -> timedelta | None:
     """The zone that a comment next to the stamp gives."""
-    comment = next((line[start + 1 : stop - 1] for start, stop in spans if start >= end), "")
-    return dates.zone(comment)
+    start, stop = next((span for span in spans if span[0] >= end), (end, end))
+    return None if line[end:start].strip() else dates.zone(line[start + 1 : stop - 1])
 
 
 def _clauses(bare: str, comments: list[str]) -> Iterator[tuple[str, Clause]]:
