@@ -4,9 +4,9 @@
 PYTHON ?= python3
 PIP_TOOLS = pip-tools==7.6.2
 
-# The real servers that the tests start for themselves: mail, Prometheus and Alertmanager, systemd; as Debian packages.
+# The real servers that the tests start for themselves: mail, Prometheus and Alertmanager, systemd, wrong clocks; as Debian packages.
 TEST_BED = postfix dovecot-imapd dovecot-lmtpd dovecot-sieve prometheus prometheus-alertmanager openssl nftables \
-	systemd-container
+	systemd-container libfaketime
 # What `make bench` measures itself against.
 PEERS = monitoring-plugins-contrib libnet-smtp-tls-perl libmail-imapclient-perl libio-socket-ssl-perl
 # Debian's Python comes without ensurepip.

@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from .bed import mailbed
+from .bed import relays as chain
 from .bed.mailbed import MailBed
+from .bed.relays import HOSTS, Relays
+
+
+def _root() -> Path:
+    # Not tmp_path: it is 0700, and Dovecot's `nobody` must get in. Short, because of Unix sockets' 108 characters.
+    root = Path(tempfile.mkdtemp(prefix="mailbed-", dir="/tmp"))
+    root.chmod(0o755)
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -21,14 +30,23 @@ def bed() -> Iterator[MailBed]:
     """Postfix and Dovecot, started once. Leave them as they were: hold_new(False), set(...) back, thawed."""
     if missing := mailbed.what_is_missing():
         pytest.fail(missing, pytrace=False)
-    # Not tmp_path: it is 0700, and Dovecot's `nobody` must get in. Short, because of Unix sockets' 108 characters.
-    root = Path(tempfile.mkdtemp(prefix="mailbed-", dir="/tmp"))
-    root.chmod(0o755)
-    bed = MailBed(root)
+    bed = MailBed(_root())
     try:
         yield bed.start()
     finally:
         bed.wipe()
+
+
+@pytest.fixture(scope="module")
+def relays() -> Iterator[Relays]:
+    """Three relays and Dovecot; the one in the middle is 37 s slow. Leave them as they were: hold(0)."""
+    if missing := chain.what_is_missing():
+        pytest.fail(missing, pytrace=False)
+    relays = Relays(_root(), {HOSTS[1]: -37.0})
+    try:
+        yield relays.start()
+    finally:
+        relays.wipe()
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ system), and ends with the process that started it. Nothing is read from or writ
     dovecot.py      IMAP and LMTP; says to the microsecond when it saved a mail
     postfix.py      submission, queue, LMTP out; says to the microsecond when a mail came in; holds it on request
     mailbed.py      these composed: MailBed
+    relays.py       a chain of three relays with clocks of their own, each of which keeps mail on request: Relays
+    maillog.py      Postfix's log, each line with its true instant
     prometheus.py   scrapes, rules, queries
     netfault.py     frozen servers; a TCP proxy that delays, stalls, refuses, cuts
 

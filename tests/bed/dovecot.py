@@ -37,7 +37,7 @@ log_path = {root}/log
 # The ground truth: microseconds, in UTC (the service sets TZ).
 log_timestamp = "%Y-%m-%dT%H:%M:%S.%{{usecs}}+00:00 "
 import_environment = TZ
-hostname = mx.bed.test
+hostname = {hostname}
 protocols = imap lmtp
 listen = {host}
 default_internal_user = {user}
@@ -159,13 +159,13 @@ class MailEvent:
 
 
 class Dovecot(Service):
-    """A subject with "[spam]" goes to Junk. `extra`: more lines for dovecot.conf."""
+    """A subject with "[spam]" goes to Junk. hostname: by which it says it received. `extra`: lines for dovecot.conf."""
 
     port_names = ("imap", "imaps", "lmtp", "sasl")
 
-    def __init__(self, root: Path, certificate: Certificate, extra: str = "") -> None:
+    def __init__(self, root: Path, certificate: Certificate, extra: str = "", hostname: str = "mx.bed.test") -> None:
         super().__init__(root)
-        self.certificate, self.extra = certificate, extra
+        self.certificate, self.extra, self.hostname = certificate, extra, hostname
         self.env = {"TZ": "UTC"}
         self._owner = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
 
@@ -173,8 +173,9 @@ class Dovecot(Service):
         me = self._owner
         config, junk = self.root / "dovecot.conf", self.root / "junk.sieve"
         config.write_text(_CONFIG.format(
-            root=self.root, host=HOST, user=me.pw_name, group=grp.getgrgid(me.pw_gid).gr_name, uid=me.pw_uid,
-            gid=me.pw_gid, certificate=self.certificate, password=PASSWORD, extra=self.extra, **self.ports,
+            root=self.root, host=HOST, hostname=self.hostname, user=me.pw_name,
+            group=grp.getgrgid(me.pw_gid).gr_name, uid=me.pw_uid, gid=me.pw_gid, certificate=self.certificate,
+            password=PASSWORD, extra=self.extra, **self.ports,
         ))  # fmt: skip
         junk.write_text(_JUNK)
         (self.root / "oauth2.conf").write_text(_OAUTH2.format(root=self.root))

@@ -64,20 +64,24 @@ class MailBed:
 
     host = HOST
     password = PASSWORD
+    store = "mx.bed.test"  # by which Dovecot says it received
 
     def __init__(
         self, root: Path, hostnames: tuple[str, ...] = ("mx.bed.test",), imap_certificate: Certificate | None = None
     ) -> None:
         self.root = root.resolve()
         self.pki = Authority(self.root / "pki")
-        self.dovecot = Dovecot(self.root / "dovecot", imap_certificate or self.pki.valid())
+        self.dovecot = Dovecot(self.root / "dovecot", imap_certificate or self.pki.valid(), hostname=self.store)
         self.hops: list[Postfix] = []
         for hostname in reversed(hostnames):  # each must know the port of the next
             after = self.hops[0].ports["smtp"] if self.hops else None
-            self.hops.insert(0, Postfix(
-                self.root / hostname, self.pki, hostname=hostname, relay_port=after,
-                lmtp_port=None if after else self.dovecot.ports["lmtp"], sasl_port=self.dovecot.ports["sasl"],
+            self.hops.insert(0, self._hop(
+                hostname, relay_port=after, lmtp_port=None if after else self.dovecot.ports["lmtp"],
+                sasl_port=self.dovecot.ports["sasl"],
             ))  # fmt: skip
+
+    def _hop(self, hostname: str, **ports: int | None) -> Postfix:
+        return Postfix(self.root / hostname, self.pki, hostname=hostname, **ports)
 
     @property
     def postfix(self) -> Postfix:

@@ -30,7 +30,7 @@ data_directory = {root}/data
 maillog_file = {root}/log
 maillog_file_prefixes = {root}
 # The ground truth: long ids carry the arrival to the microsecond.
-enable_long_queue_ids = yes
+enable_long_queue_ids = {long_ids}
 
 myhostname = {hostname}
 myorigin = {domain}
@@ -126,18 +126,21 @@ class Delivery:
 class Postfix(Service):
     """lmtp_port: deliver bed.test there (the last hop); relay_port: or pass everything on to the hop there.
 
-    sasl_port: the Dovecot that knows the passwords (the first hop). `extra`: more lines for main.cf.
+    sasl_port: the Dovecot that knows the passwords (the first hop). domains: what the last hop delivers. long_ids: no:
+    ids are short, and say of the arrival only the fraction of its second. `extra`: more lines for main.cf.
     """
 
     port_names = ("submission", "submissions", "smtp")
 
     def __init__(
         self, root: Path, pki: Authority, *, hostname: str = "mx.bed.test", lmtp_port: int | None = None,
-        relay_port: int | None = None, sasl_port: int | None = None, extra: str = "",
+        relay_port: int | None = None, sasl_port: int | None = None, domains: str = DOMAIN, long_ids: bool = True,
+        extra: str = "",
     ) -> None:  # fmt: skip
         super().__init__(root)
         self.pki, self.hostname, self.extra = pki, hostname, extra
         self.lmtp_port, self.relay_port, self.sasl_port = lmtp_port, relay_port, sasl_port
+        self.domains, self.long_ids = domains, long_ids
         self._conf = self.root / "conf"
         self.env = {"MAIL_CONFIG": str(self._conf), "TZ": "UTC"}
 
@@ -145,7 +148,7 @@ class Postfix(Service):
         routing = f"relayhost = [{HOST}]:{self.relay_port}"
         if self.lmtp_port:
             routing = (
-                f"virtual_mailbox_domains = {DOMAIN}\nvirtual_mailbox_maps = static:all\n"
+                f"virtual_mailbox_domains = {self.domains}\nvirtual_mailbox_maps = static:all\n"
                 f"virtual_transport = lmtp:inet:{HOST}:{self.lmtp_port}\n"
                 "default_transport = error:5.1.2 the test bed ends here"
             )
@@ -154,7 +157,8 @@ class Postfix(Service):
         shutil.chown(self.root / "data", "postfix")
         (self._conf / "main.cf").write_text(_MAIN.format(
             root=self.root, host=HOST, hostname=self.hostname, domain=DOMAIN, ca=self.pki.ca,
-            certificate=self.pki.valid(self.hostname), sasl=self.sasl_port or 0, routing=routing, extra=self.extra,
+            certificate=self.pki.valid(self.hostname), sasl=self.sasl_port or 0, routing=routing,
+            long_ids="yes" if self.long_ids else "no", extra=self.extra,
         ))  # fmt: skip
         (self._conf / "master.cf").write_text(_MASTER.format(host=HOST, **self.ports))
         self._age_main_cf()
