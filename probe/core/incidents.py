@@ -1,0 +1,237 @@
+"""How a route is, and its incidents: told every outcome of its probes and the time, a tracker says what has changed.
+
+Rules:
+- Incidents of mail (late, refused, bounced) follow from the probes' events alone, so that the ledger's events give the
+  same ones again (replay). Time and eyes (tick) decide only what they alone can know: how the route is now, and when
+  the prober was blind.
+- What nobody saw is no provider's fault, and nothing is called ok that was not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from probe.core.events import Event, Expired, Instant, Judged, elapsed
+from probe.core.lateness import Lateness, Limits
+from probe.core.outcome import InFlight, Outcome
+from probe.core.plain import plain, typed
+from probe.core.refusals import Run, is_returned, runs
+from probe.core.settings import Route
+from probe.core.sight import GRACE, Sight
+from probe.core.state import Probe, advance, arrival_bounds
+from probe.core.trouble import (
+    Change,
+    Closed,
+    Held,
+    Incident,
+    Opened,
+    RouteState,
+    StateChanged,
+    Updated,
+    View,
+    later,
+)
+
+GAP = 60.0  # seconds between ticks, of which there is one a second, after which nobody can say what happened meanwhile
+SILENCE = 3  # periods of the route (and its longest deadline) without a judgement: what was known is known no more
+
+
+class Facts(NamedTuple):
+    """What a state is judged by, at one moment."""
+
+    overdue: bool = False  # a mail is out beyond the longest deadline, and the mailbox is watched
+    late: bool = False  # the same of the shortest, and long enough that it would have been judged, had anybody seen
+    moving: bool = False  # mail of the backlog has come lately
+    worst: RouteState | None = None  # of the open incident of late mail
+    refused: bool = False
+    bounced: bool = False
+    blind: bool = False
+    known: bool = False  # a delivery was judged lately
+    away: bool = False  # not since we were away
+    ever: bool = False
+
+
+# The first that holds is the state, and its key the reason.
+RULES: tuple[tuple[RouteState, str, Callable[[Facts], bool]], ...] = (
+    (RouteState.STUCK, "overdue", lambda f: f.overdue and not f.moving),
+    (RouteState.FAILING, "refused", lambda f: f.refused),
+    (RouteState.FAILING, "bounced", lambda f: f.bounced),
+    (RouteState.BLIND, "unwatched", lambda f: f.blind),
+    (RouteState.RECOVERING, "draining", lambda f: f.overdue),
+    (RouteState.RECOVERING, "settling", lambda f: f.worst is RouteState.STUCK and f.known),
+    (RouteState.SLOW, "late", lambda f: f.late or (f.worst is RouteState.SLOW and f.known)),
+    (RouteState.OK, "in_time", lambda f: f.known),
+    (RouteState.UNKNOWN, "away", lambda f: f.away),
+    (RouteState.UNKNOWN, "silent", lambda f: f.ever),
+    (RouteState.UNKNOWN, "unmeasured", lambda _: True),
+)
+
+
+@dataclass(slots=True)
+class Memory:
+    """All that a tracker remembers: dump() writes it, load() reads it."""
+
+    state: RouteState = RouteState.UNKNOWN
+    reason: str = "unmeasured"
+    since: Instant | None = None
+    late: Lateness = field(default_factory=Lateness)
+    refused: Run = field(default_factory=Run)
+    bounced: Run = field(default_factory=Run)
+    sight: Sight = field(default_factory=Sight)
+    in_flight: int = 0
+    oldest: Instant | None = None  # of these, from when the provider answers for it
+    last_arrival: Instant | None = None
+    last_latency: float | None = None
+    ticked: Instant | None = None
+    back: Instant | None = None  # since when we are there again; None: we were never away
+    told: Instant | None = None  # when the last submission, or bounce, was told
+    ever: bool = False  # whether a delivery was ever judged
+
+    def parts(self) -> tuple[Lateness | Run | Sight, ...]:
+        """Those that have an incident each."""
+        return self.late, self.refused, self.bounced, self.sight
+
+
+class Tracker:
+    """Follows one route: tell it every outcome of the route's probes, in the recorder's order, and once a second the
+    time."""
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self._limits = Limits.of(route)
+        self._memory = Memory()
+
+    def observe(self, outcome: Outcome, held: Held | None = None) -> list[Change]:
+        """What this outcome changes. `held`: what a mail that arrived tells of its way."""
+        memory, late, limits = self._memory, self._memory.late, self._limits
+        probe, event = outcome.probe, outcome.event
+        if probe is None or not outcome.recorded:
+            return []
+        gap = self._gap(event.at)
+        before = [part.incident for part in memory.parts()]
+        known_there = is_returned(outcome) and late.returned(probe, event.at, limits)
+        for sort, well in runs(outcome):
+            run = memory.refused if sort == "refused" else memory.bounced
+            memory.told = event.at
+            if well:
+                run.well(event.at)
+            elif not known_there:  # a mail that was held belongs to the incident in which it was held
+                run.ill(sort, probe, event.at)
+        if outcome.measured_now and probe.arrived:
+            memory.last_arrival, memory.last_latency = arrival_bounds(probe.arrived)[1], probe.latency
+            late.came(outcome, probe, held, limits)
+        elif isinstance(event, Judged):
+            late.judged(probe, event, limits)
+            if event.met is None and event.deadline >= limits.stuck:
+                memory.sight.unjudged()
+        elif isinstance(event, Expired):
+            late.given_up(probe, event, limits)
+        late.end()
+        memory.ever = memory.ever or late.known is not None
+        return [*gap, *self._news(before), *self._settle(later(event.at, memory.ticked))]
+
+    def tick(self, now: Instant, in_flight: InFlight | None, watched: bool) -> list[Change]:
+        """What the time changes. `in_flight`: as of now; `watched`: the mailbox is, and what lay in it was reported."""
+        memory, gap = self._memory, self._gap(now)
+        before = [part.incident for part in memory.parts()]
+        memory.ticked = now
+        memory.in_flight, memory.oldest = (in_flight.number, in_flight.oldest) if in_flight else (0, None)
+        memory.sight.look(self.route.name, now, watched)
+        return [*gap, *self._news(before), *self._settle(now)]
+
+    def view(self, now: Instant) -> View:
+        """The route for a page: ages as of now, all else as of the last tick or outcome."""
+        memory = self._memory
+        return View(
+            route=self.route.name,
+            now=now,
+            state=memory.state,
+            reason=memory.reason,
+            since=memory.since,
+            in_flight=memory.in_flight,
+            oldest=max(0.0, elapsed(memory.oldest, now)) if memory.oldest else None,
+            last_arrival=memory.last_arrival,
+            last_latency=memory.last_latency,
+            incidents=tuple(part.incident for part in memory.parts() if part.incident),
+            drain=memory.late.draining(now, self._limits),
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """All that is remembered, as JSON types; for load()."""
+        data: dict[str, Any] = plain(self._memory)
+        return data
+
+    def load(self, data: dict[str, Any]) -> None:
+        """Go on from a dump. Raises ValueError, and changes nothing, where it is none; replay() finds the same."""
+        self._memory = typed(Memory, data)
+
+    def _gap(self, now: Instant) -> list[Change]:
+        """If we were away until now: unknown is all since the last tick, even if it turns out to be as it was."""
+        memory = self._memory
+        if memory.ticked is None or elapsed(memory.ticked, now) <= GAP:
+            return []
+        last, memory.ticked, memory.back, memory.oldest = memory.ticked, now, now, None
+        memory.sight.close_eyes()
+        return self._settle(last)
+
+    def _facts(self, now: Instant) -> Facts:
+        memory, late, limits = self._memory, self._memory.late, self._limits
+        worst = late.incident.worst if late.incident else None
+        age = elapsed(memory.oldest, now) if memory.oldest and memory.sight.sees(now) else 0.0
+        # Until a deadline could be judged, a mail that is out is late by nobody's word: it may lie there unseen.
+        grace = 0.0 if worst is RouteState.STUCK else GRACE
+        known = late.known if self._is_since(late.known) else None
+        return Facts(
+            overdue=age > limits.stuck + grace,
+            late=age > limits.slow + GRACE,
+            moving=late.is_moving(now, limits),
+            worst=worst,
+            refused=memory.refused.incident is not None and self._is_since(memory.told),
+            bounced=memory.bounced.incident is not None and self._is_since(memory.told),
+            blind=memory.sight.is_blind(known),
+            known=known is not None and elapsed(known, now) <= SILENCE * self.route.every + limits.stuck,
+            away=memory.back is not None and known is None,
+            ever=memory.ever,
+        )
+
+    def _is_since(self, what: Instant | None) -> bool:
+        """Whether it happened, and since we were last away."""
+        back = self._memory.back
+        return what is not None and (back is None or elapsed(back, what) >= 0)
+
+    def _settle(self, now: Instant) -> list[Change]:
+        memory, facts = self._memory, self._facts(now)
+        new, reason = next((state, reason) for state, reason, holds in RULES if holds(facts))
+        old, memory.state, memory.reason = memory.state, new, reason
+        memory.since = memory.since or now
+        if old is new:
+            return []
+        memory.since = now
+        return [StateChanged(self.route.name, now, old, new, reason)]
+
+    def _news(self, before: Sequence[Incident | None]) -> Iterator[Change]:
+        for part, was in zip(self._memory.parts(), before, strict=True):
+            incident = part.incident
+            if incident is None or incident == was:
+                continue
+            if was is None:
+                yield Opened(replace(incident, end=None))
+            elif incident.end is None:
+                yield Updated(incident)
+            if incident.end:
+                yield Closed(incident)
+                part.incident = None
+
+
+def replay(route: Route, events: Iterable[Event]) -> list[Incident]:
+    """The route's incidents of mail, by the events of its probes in the ledger's order: those that are over, as they
+    ended, then those that are open. Raises ImpossibleEvent."""
+    tracker, probes, over = Tracker(route), dict[str, Probe](), list[Incident]()
+    for event in events:
+        before = probes.get(event.probe)
+        probe = probes[event.probe] = advance(before, event)
+        changes = tracker.observe(Outcome(event, before, probe))
+        over += [change.incident for change in changes if isinstance(change, Closed)]
+    return [*over, *tracker.view(Instant(0.0, 0.0, "")).incidents]

@@ -1,0 +1,170 @@
+"""How a route is, and what an incident was, as sentences in English and German: one table of templates per language.
+
+Rule: both tables have the same keys, and every number in them comes from a record of core/trouble.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, tzinfo
+from typing import Literal
+
+from probe.core.events import Instant, elapsed
+from probe.core.trouble import Incident, RouteState, View
+from probe.core.words import duration
+
+Language = Literal["en", "de"]
+
+PHRASES: dict[Language, dict[str, str]] = {
+    "en": {
+        "ok": "ok",
+        "slow": "slow",
+        "stuck": "stuck",
+        "recovering": "recovering",
+        "failing": "failing",
+        "blind": "blind",
+        "unknown": "unknown",
+        "none": "nothing in flight",
+        "one": "1 mail in flight, for {oldest}",
+        "many": "{in_flight} mails in flight, the oldest for {oldest}",
+        "never": "no delivery yet",
+        "last": "last delivery {last}",
+        "took": "last delivery {last}, after {latency}",
+        "draining": "mail comes again, {rate} a minute",
+        "coming": "mail comes again",
+        "fifo": "first in, first out",
+        "lifo": "last in, first out",
+        "mixed": "in no order",
+        "wait": "sent now, a mail would wait {low} to {high} if it goes on like this",
+        "settling": "mail comes in time again, if it lasts",
+        "refused": "the sender's server has refused {bad} mails since {begin}",
+        "bounced": "{bad} mails were accepted and returned since {begin}",
+        "unwatched": "the mailbox is not being watched since {begin}; nobody can tell",
+        "away": "nothing was measured since {since}: mailprobe was away",
+        "silent": "nothing was measured lately",
+        "unmeasured": "nothing was measured yet",
+        "incident.late": "late mail",
+        "incident.refused": "mail refused",
+        "incident.bounced": "mail returned",
+        "incident.blind": "not watched",
+        "over": "{begin} to {end}",
+        "open": "since {begin}",
+        "affected": "{affected} mails",
+        "peak.late": "held for up to {peak}",
+        "peak": "for {peak}",
+        "fault": "{segment} held them longest, {low} to {high} each",
+    },
+    "de": {
+        "ok": "in Ordnung",
+        "slow": "langsam",
+        "stuck": "steht",
+        "recovering": "erholt sich",
+        "failing": "abgewiesen",
+        "blind": "blind",
+        "unknown": "unbekannt",
+        "none": "nichts unterwegs",
+        "one": "1 Mail unterwegs, seit {oldest}",
+        "many": "{in_flight} Mails unterwegs, die älteste seit {oldest}",
+        "never": "noch keine Zustellung",
+        "last": "letzte Zustellung {last}",
+        "took": "letzte Zustellung {last}, nach {latency}",
+        "draining": "es kommt wieder Mail, {rate} pro Minute",
+        "coming": "es kommt wieder Mail",
+        "fifo": "die ältesten zuerst",
+        "lifo": "die jüngsten zuerst",
+        "mixed": "ohne Reihenfolge",
+        "wait": "jetzt gesendet, würde eine Mail {low} bis {high} warten, wenn es so weitergeht",
+        "settling": "Mail kommt wieder rechtzeitig, wenn es so bleibt",
+        "refused": "der Server des Absenders hat seit {begin} {bad} Mails abgewiesen",
+        "bounced": "seit {begin} kamen {bad} angenommene Mails zurück",
+        "unwatched": "das Postfach wird seit {begin} nicht beobachtet; niemand kann es wissen",
+        "away": "seit {since} wurde nichts gemessen: mailprobe war nicht da",
+        "silent": "in letzter Zeit wurde nichts gemessen",
+        "unmeasured": "es wurde noch nichts gemessen",
+        "incident.late": "Mail verspätet",
+        "incident.refused": "Mail abgewiesen",
+        "incident.bounced": "Mail kam zurück",
+        "incident.blind": "nicht beobachtet",
+        "over": "{begin} bis {end}",
+        "open": "seit {begin}",
+        "affected": "{affected} Mails",
+        "peak.late": "bis zu {peak} zurückgehalten",
+        "peak": "{peak} lang",
+        "fault": "am längsten bei {segment}, je {low} bis {high}",
+    },
+}
+
+
+def sentence(view: View, language: Language, zone: tzinfo = UTC) -> str:
+    """How a route is: "stuck: 14 mails in flight, the oldest for 3 h 12 min; last delivery 09:02"."""
+    phrases, values = PHRASES[language], _values(view, language, zone)
+    return f"{phrases[view.state]}: " + "; ".join(phrases[key].format_map(values) for key in _clauses(view))
+
+
+def summary(incident: Incident, now: Instant, language: Language, zone: tzinfo = UTC) -> str:
+    """What an incident was, or is: "late mail: 09:02 to 12:20; 14 mails; held for up to 3 h 12 min"."""
+    phrases = PHRASES[language]
+    values = {
+        "begin": _when(incident.begin, now, zone),
+        "end": _when(incident.end or now, now, zone),
+        "affected": incident.toll.affected,
+        "peak": _long(incident.peak, language),
+    }
+    keys = ["over" if incident.end else "open", *(["affected"] if incident.toll.affected else [])]
+    keys.append("peak.late" if incident.kind == "late" else "peak")
+    if fault := incident.fault:
+        values |= {"segment": fault.segment, "low": _long(fault.low, language), "high": _long(fault.high, language)}
+        keys.append("fault")
+    return f"{phrases[f'incident.{incident.kind}']}: " + "; ".join(phrases[key].format_map(values) for key in keys)
+
+
+def _clauses(view: View) -> Iterator[str]:
+    """The keys of what is worth saying in this state."""
+    drain = view.drain
+    match view.state:
+        case RouteState.RECOVERING:
+            yield "settling" if view.reason == "settling" else "draining" if drain.rate else "coming"
+            if drain.order and view.reason != "settling":
+                yield drain.order
+            if drain.wait and view.reason != "settling":
+                yield "wait"
+        case RouteState.FAILING | RouteState.BLIND | RouteState.UNKNOWN:
+            yield view.reason
+    if view.state is not RouteState.OK:
+        yield "none" if view.oldest is None else "one" if view.in_flight == 1 else "many"
+    if view.last_arrival is None:
+        yield "never"
+    else:
+        yield "took" if view.state in {RouteState.OK, RouteState.SLOW} and view.last_latency is not None else "last"
+
+
+def _values(view: View, language: Language, zone: tzinfo) -> dict[str, object]:
+    kind = {"unwatched": "blind"}.get(view.reason, view.reason)
+    incident = next((incident for incident in view.incidents if incident.kind == kind), None)
+    low, high = view.drain.wait or (None, None)
+    return {
+        "in_flight": view.in_flight,
+        "oldest": _long(view.oldest, language),
+        "last": _when(view.last_arrival or view.now, view.now, zone),
+        "latency": _long(view.last_latency, language),
+        "rate": _number(f"{view.drain.rate or 0.0:.1f}", language),
+        "low": _long(low, language),
+        "high": _long(high, language),
+        "begin": _when(incident.begin if incident else view.now, view.now, zone),
+        "bad": incident.toll.affected if incident else 0,
+        "since": _when(view.since or view.now, view.now, zone),
+    }
+
+
+def _long(seconds: float | None, language: Language) -> str:
+    return _number(duration(seconds), language)
+
+
+def _number(text: str, language: Language) -> str:
+    return text.replace(".", ",") if language == "de" else text
+
+
+def _when(what: Instant, now: Instant, zone: tzinfo) -> str:
+    """Time of day, with the date unless it is today's; counted back from now, for the wall clock may have been set."""
+    then = datetime.fromtimestamp(now.wall - elapsed(what, now), zone)
+    return then.strftime("%H:%M" if then.date() == datetime.fromtimestamp(now.wall, zone).date() else "%Y-%m-%d %H:%M")

@@ -1,0 +1,147 @@
+"""How a route is, and what went wrong on it: the records that the incidents' tracker makes and everybody reads.
+
+Rule: no words for people here; every record carries numbers, instants and keys, and core/phrases.py has the sentences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+from probe.core.drain import Drain
+from probe.core.events import Instant, elapsed
+
+
+class RouteState(StrEnum):
+    """How a route is now. The order of judging is RULES in core/incidents.py."""
+
+    OK = "ok"  # what was sent lately came in time
+    SLOW = "slow"  # mails come, later than the shortest deadline
+    STUCK = "stuck"  # a mail is out beyond the longest deadline, we look, and nothing of the backlog comes
+    RECOVERING = "recovering"  # was stuck; mails come again, but not yet all, or not yet in time
+    FAILING = "failing"  # the sender's server takes no mail, or what it took is returned
+    BLIND = "blind"  # the mailbox is not watched: nobody can tell; the prober's own trouble
+    UNKNOWN = "unknown"  # nothing was measured yet, or for long
+
+
+Kind = Literal["late", "refused", "bounced", "blind"]
+
+
+class Toll(NamedTuple):
+    """How many mails an incident affected, each counted once, by what has become of it."""
+
+    held: int = 0  # late, and not there yet
+    late: int = 0
+    lost: int = 0
+    bounced: int = 0
+    refused: int = 0
+    unknown: int = 0  # sent during it, and come without anybody knowing when
+
+    @property
+    def affected(self) -> int:
+        """All of them."""
+        return sum(self)
+
+    def plus(self, fate: str, number: int = 1) -> Toll:
+        """So many more (or fewer) with this fate."""
+        return self._replace(**{fate: getattr(self, fate) + number})
+
+
+NOBODY = Toll()
+
+
+class Held(NamedTuple):
+    """The segment of a mail's way that held it most, and for how long: bounds in seconds."""
+
+    segment: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A time of trouble on a route, as far as it is known.
+
+    `begin` is when it began for people who send mail: the acceptance of the first late mail, the start of the first
+    refused one. `noticed` is when we knew. `end` is the first instant at which all that had been held had come and mail
+    sent was in time again; None while it lasts. `peak` in seconds: the longest time a mail was held (late), the longest
+    time in which nothing was taken, or delivered, or seen (refused, bounced, blind).
+    `fault`: the segment that held these mails most, for so long per mail on average; None where nothing tells.
+    """
+
+    route: str
+    kind: Kind
+    begin: Instant
+    noticed: Instant
+    worst: RouteState
+    peak: float = 0.0
+    toll: Toll = NOBODY
+    fault: Held | None = None
+    end: Instant | None = None
+
+    def ended(self, at: Instant) -> Incident:
+        """The same, over since then; not before it began, whatever a wall clock that was set across a reboot tells."""
+        return replace(self, end=later(at, self.begin))
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An incident was noticed."""
+
+    incident: Incident
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """More is known of an open incident."""
+
+    incident: Incident
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """An incident is over; its `end` lies before the instant at which this could be known."""
+
+    incident: Incident
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """A route's state is another one since `at`, for a reason that is a key of RULES in core/incidents.py."""
+
+    route: str
+    at: Instant
+    old: RouteState
+    new: RouteState
+    reason: str
+
+
+Change = Opened | Updated | Closed | StateChanged
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A route for a page, at `now`. Durations in seconds; None: there is none."""
+
+    route: str
+    now: Instant
+    state: RouteState
+    reason: str
+    since: Instant | None
+    in_flight: int
+    oldest: float | None
+    last_arrival: Instant | None
+    last_latency: float | None
+    incidents: tuple[Incident, ...]  # those that are open
+    drain: Drain
+
+
+def later(one: Instant, other: Instant | None) -> Instant:
+    """The later one of two."""
+    return one if other is None or elapsed(other, one) > 0 else other
+
+
+def earlier(one: Instant, other: Instant) -> Instant:
+    """The earlier one of two."""
+    return one if elapsed(one, other) > 0 else other
