@@ -20,7 +20,7 @@ from probe.core.plain import plain, typed
 from probe.core.refusals import Run, is_returned, runs
 from probe.core.settings import Route
 from probe.core.sight import GRACE, Sight
-from probe.core.state import Probe, advance, arrival_bounds
+from probe.core.state import IN_FLIGHT, Probe, advance, arrival_bounds
 from probe.core.trouble import (
     Change,
     Closed,
@@ -43,6 +43,7 @@ class Facts(NamedTuple):
 
     overdue: bool = False  # a mail is out beyond the longest deadline, and the mailbox is watched
     late: bool = False  # the same of the shortest, and long enough that it would have been judged, had anybody seen
+    backlog: bool = False  # what was judged late is not there, after a mail was stuck, and we look
     moving: bool = False  # mail of the backlog has come lately
     worst: RouteState | None = None  # of the open incident of late mail
     refused: bool = False
@@ -55,11 +56,11 @@ class Facts(NamedTuple):
 
 # The first that holds is the state, and its key the reason.
 RULES: tuple[tuple[RouteState, str, Callable[[Facts], bool]], ...] = (
-    (RouteState.STUCK, "overdue", lambda f: f.overdue and not f.moving),
+    (RouteState.STUCK, "overdue", lambda f: (f.overdue or f.backlog) and not f.moving),
     (RouteState.FAILING, "refused", lambda f: f.refused),
     (RouteState.FAILING, "bounced", lambda f: f.bounced),
     (RouteState.BLIND, "unwatched", lambda f: f.blind),
-    (RouteState.RECOVERING, "draining", lambda f: f.overdue),
+    (RouteState.RECOVERING, "draining", lambda f: f.overdue or f.backlog),
     (RouteState.RECOVERING, "settling", lambda f: f.worst is RouteState.STUCK and f.known),
     (RouteState.SLOW, "late", lambda f: f.late or (f.worst is RouteState.SLOW and f.known)),
     (RouteState.OK, "in_time", lambda f: f.known),
@@ -85,8 +86,8 @@ class Memory:
     last_arrival: Instant | None = None
     last_latency: float | None = None
     ticked: Instant | None = None
-    back: Instant | None = None  # since when we are there again; None: we were never away
-    told: Instant | None = None  # when the last submission, or bounce, was told
+    away: bool = False  # whether we were, and no delivery was judged since
+    told: Instant | None = None  # when a submission, or a bounce, was last told
     ever: bool = False  # whether a delivery was ever judged
 
     def parts(self) -> tuple[Lateness | Run | Sight, ...]:
@@ -110,6 +111,8 @@ class Tracker:
         if probe is None or not outcome.recorded:
             return []
         gap = self._gap(event.at)
+        if probe.answerable == memory.oldest and probe.state not in IN_FLIGHT:
+            memory.oldest = None  # until the next tick says which it is now
         before = [part.incident for part in memory.parts()]
         known_there = is_returned(outcome) and late.returned(probe, event.at, limits)
         for sort, well in runs(outcome):
@@ -129,7 +132,8 @@ class Tracker:
         elif isinstance(event, Expired):
             late.given_up(probe, event, limits)
         late.end()
-        memory.ever = memory.ever or late.known is not None
+        if late.known:
+            memory.ever, memory.away = True, False
         return [*gap, *self._news(before), *self._settle(later(event.at, memory.ticked))]
 
     def tick(self, now: Instant, in_flight: InFlight | None, watched: bool) -> list[Change]:
@@ -146,7 +150,7 @@ class Tracker:
         memory = self._memory
         return View(
             route=self.route.name,
-            now=now,
+            at=now,
             state=memory.state,
             reason=memory.reason,
             since=memory.since,
@@ -170,10 +174,12 @@ class Tracker:
     def _gap(self, now: Instant) -> list[Change]:
         """If we were away until now: unknown is all since the last tick, even if it turns out to be as it was."""
         memory = self._memory
-        if memory.ticked is None or elapsed(memory.ticked, now) <= GAP:
+        last = memory.ticked
+        if last is None or (last.boot_id == now.boot_id and elapsed(last, now) <= GAP):
             return []
-        last, memory.ticked, memory.back, memory.oldest = memory.ticked, now, now, None
-        memory.sight.close_eyes()
+        memory.ticked, memory.away, memory.told, memory.oldest = now, True, None, None
+        memory.late.look_away()
+        memory.sight.look_away()
         return self._settle(last)
 
     def _facts(self, now: Instant) -> Facts:
@@ -182,24 +188,21 @@ class Tracker:
         age = elapsed(memory.oldest, now) if memory.oldest and memory.sight.sees(now) else 0.0
         # Until a deadline could be judged, a mail that is out is late by nobody's word: it may lie there unseen.
         grace = 0.0 if worst is RouteState.STUCK else GRACE
-        known = late.known if self._is_since(late.known) else None
+        lately = late.known is not None and elapsed(late.known, now) <= SILENCE * self.route.every + limits.stuck
+        blind = memory.sight.is_blind(late.known)
         return Facts(
-            overdue=age > limits.stuck + grace,
-            late=age > limits.slow + GRACE,
+            overdue=age >= limits.stuck + grace,
+            late=age >= limits.slow + GRACE,
+            backlog=worst is RouteState.STUCK and bool(late.held) and lately and not blind,
             moving=late.is_moving(now, limits),
             worst=worst,
-            refused=memory.refused.incident is not None and self._is_since(memory.told),
-            bounced=memory.bounced.incident is not None and self._is_since(memory.told),
-            blind=memory.sight.is_blind(known),
-            known=known is not None and elapsed(known, now) <= SILENCE * self.route.every + limits.stuck,
-            away=memory.back is not None and known is None,
+            refused=memory.refused.incident is not None and memory.told is not None,
+            bounced=memory.bounced.incident is not None and memory.told is not None,
+            blind=blind,
+            known=lately,
+            away=memory.away,
             ever=memory.ever,
         )
-
-    def _is_since(self, what: Instant | None) -> bool:
-        """Whether it happened, and since we were last away."""
-        back = self._memory.back
-        return what is not None and (back is None or elapsed(back, what) >= 0)
 
     def _settle(self, now: Instant) -> list[Change]:
         memory, facts = self._memory, self._facts(now)

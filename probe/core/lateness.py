@@ -16,7 +16,7 @@ from probe.core.events import Expired, Instant, Judged, elapsed
 from probe.core.outcome import Outcome
 from probe.core.settings import Route
 from probe.core.state import IN_FLIGHT, Probe, State, arrival_bounds, met
-from probe.core.trouble import Held, Incident, RouteState, earlier, later
+from probe.core.trouble import Held, Incident, RouteState, later
 
 # It is over after so many points of mails sent since: three that were well in time, or twelve that were just so.
 # Latencies that swing about a deadline come close to it on either side, and a run of twelve is rare among them.
@@ -80,17 +80,15 @@ class Lateness:
             self.drained = [*self.drained[1 - _DRAINED :], Passage(probe.answerable, seen)]
             self._blame(told)
         elif in_time:
-            self._in_time(probe.answerable, probe.latency <= MARGIN * limits.slow)
+            self._in_time(probe.answerable, outcome.event.at, probe.latency <= MARGIN * limits.slow)
         elif self.incident and elapsed(self.incident.begin, probe.answerable) >= 0:
             self.incident = replace(self.incident, toll=self.incident.toll.plus("unknown"))
 
     def judged(self, probe: Probe, event: Judged, limits: Limits) -> None:
-        """A deadline has passed, and it is known whether the mail was there."""
-        if event.met is None:
+        """A deadline has passed. That a mail was in time, or late, was known when it came: news is only its absence."""
+        if event.met is not False or event.deadline < limits.slow or probe.state not in IN_FLIGHT:
             return
         self.known = event.at
-        if event.met or event.deadline < limits.slow or probe.state not in IN_FLIGHT:
-            return  # what has come, or was given up, was dealt with then
         worst = RouteState.STUCK if event.deadline >= limits.stuck else RouteState.SLOW
         self._affect(probe, event.at, worst, "held", limits)
         if worst is RouteState.STUCK and probe.answerable:
@@ -116,6 +114,10 @@ class Lateness:
             if self.incident and not self.held:
                 self.incident = self.incident.ended(later(self.fresh[0][0], self.over))
 
+    def look_away(self) -> None:
+        """Nobody looked for a while: what was known of the present is known no more. Incidents do not rest on it."""
+        self.known = self.moving = None
+
     def is_moving(self, now: Instant, limits: Limits) -> bool:
         """Whether mail of the backlog comes."""
         return self.moving is not None and elapsed(self.moving, now) <= limits.halt
@@ -136,23 +138,26 @@ class Lateness:
             toll = toll.plus("held", -1)
             self.held.remove(probe.id)
         else:
-            self.latest = latest = later(probe.answerable, self.latest)
-            self.fresh = [one for one in self.fresh if elapsed(latest, one[0]) > 0]
+            if self.latest is None or _is_after(probe.answerable, self.latest, at):
+                self.latest = probe.answerable
+            self.fresh = [one for one in self.fresh if _is_after(one[0], self.latest, at)]
         if fate == "held":
             self.held.add(probe.id)
         age = elapsed(probe.answerable, at) if probe.latency is None else probe.latency
         self.incident = replace(
             late,
-            begin=earlier(probe.answerable, late.begin),
+            begin=probe.answerable if _is_after(late.begin, probe.answerable, at) else late.begin,
             worst=RouteState.STUCK if RouteState.STUCK in {worst, late.worst} else worst,
             peak=max(late.peak, age),
             toll=toll,
         )
 
-    def _in_time(self, accepted: Instant, comfortable: bool) -> None:
+    def _in_time(self, accepted: Instant, at: Instant, comfortable: bool) -> None:
         """Only mail that was sent after the last late one shows that trouble is over."""
-        if self.latest and elapsed(self.latest, accepted) <= 0:
+        if self.latest and not _is_after(accepted, self.latest, at):
             return
+        if self.fresh and self.fresh[-1][0].boot_id != accepted.boot_id:
+            self.fresh = []  # what a wall clock tells across a reboot is no measure
         self.fresh.append((accepted, COMFORTABLE if comfortable else 1))
         while _enough(self.fresh[1:]):
             del self.fresh[0]
@@ -174,3 +179,10 @@ def _enough(fresh: list[tuple[Instant, int]]) -> bool:
     if sum(points for _, points in fresh) < POINTS:
         return False
     return elapsed(fresh[0][0], fresh[-1][0]) >= QUIET
+
+
+def _is_after(one: Instant, other: Instant, at: Instant) -> bool:
+    """Whether one is later than the other, known at `at`: what is of that boot is, whatever wall clocks say."""
+    if one.boot_id != other.boot_id and at.boot_id in {one.boot_id, other.boot_id}:
+        return one.boot_id == at.boot_id
+    return elapsed(other, one) > 0

@@ -145,14 +145,14 @@ def _values(view: View, language: Language, zone: tzinfo) -> dict[str, object]:
     return {
         "in_flight": view.in_flight,
         "oldest": _long(view.oldest, language),
-        "last": _when(view.last_arrival or view.now, view.now, zone),
+        "last": _when(view.last_arrival or view.at, view.at, zone),
         "latency": _long(view.last_latency, language),
         "rate": _number(f"{view.drain.rate or 0.0:.1f}", language),
         "low": _long(low, language),
         "high": _long(high, language),
-        "begin": _when(incident.begin if incident else view.now, view.now, zone),
+        "begin": _when(incident.begin if incident else view.at, view.at, zone),
         "bad": incident.toll.affected if incident else 0,
-        "since": _when(view.since or view.now, view.now, zone),
+        "since": _when(view.since or view.at, view.at, zone),
     }
 
 

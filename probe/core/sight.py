@@ -51,7 +51,7 @@ class Sight:
             return False
         return known is None or elapsed(self.unwatched, known) <= 0
 
-    def close_eyes(self) -> None:
+    def look_away(self) -> None:
         """Nobody looked for a while, not even whether the mailbox is watched."""
         self.watched = self.unwatched = self.since = None
 

@@ -122,10 +122,10 @@ Change = Opened | Updated | Closed | StateChanged
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A route for a page, at `now`. Durations in seconds; None: there is none."""
+    """A route for a page, as of `at`. Durations in seconds; None: there is none."""
 
     route: str
-    now: Instant
+    at: Instant
     state: RouteState
     reason: str
     since: Instant | None
@@ -140,8 +140,3 @@ class View:
 def later(one: Instant, other: Instant | None) -> Instant:
     """The later one of two."""
     return one if other is None or elapsed(other, one) > 0 else other
-
-
-def earlier(one: Instant, other: Instant) -> Instant:
-    """The earlier one of two."""
-    return one if elapsed(one, other) > 0 else other
