@@ -306,6 +306,7 @@ def test_a_drain_that_comes_to_a_halt_is_stuck_again_and_the_same_incident() -> 
     wanted = [(630, "slow"), (900, "stuck"), (2400, "recovering"), (2710, "stuck"), (4200, "recovering"), (4561, "ok")]
     assert world.states()[1:] == wanted
     assert the_one(world).toll == Toll(late=60)
+    assert World([*mails(0, 600), *first, *second]).run(4211).view().drain.mails == 11
 
 
 def test_a_mail_that_is_lost_ends_the_waiting_and_if_it_is_found_it_is_not_affected_again() -> None:
@@ -389,6 +390,27 @@ def test_a_mail_whose_deadlines_nobody_saw_pass_is_stuck_as_soon_as_somebody_loo
     world = World([*mails(0, 600), Mail(600, _NEVER)], blind=[Times(610, 2000)]).run(2100)
     assert world.states() == [(1, "ok"), (640, "blind"), (2000, "stuck")]
     assert [it.kind for it in world.incidents()] == ["blind"]
+
+
+def test_an_incident_begins_earlier_when_a_mail_of_which_nobody_knew_comes() -> None:
+    world = World([Mail(0), Mail(600, 2600), Mail(1980, 1300)], blind=[Times(610, 2000)]).run(2100)
+    assert [since(it.begin) for it in world.incidents() if it.kind == "late"] == [1980]
+    assert [since(it.begin) for it in world.run(3250).incidents() if it.kind == "late"] == [600]
+
+
+def test_a_mail_that_was_sent_before_the_last_late_one_is_no_sign_that_it_is_over() -> None:
+    world = World([Mail(10, 50)]).run(65)
+    world.tell(Sending("f", instant(0), "r", instant(0), SENDER, RECIPIENT))
+    world.tell(Accepted("f", instant(0), OK))
+    world.tell(Arrived("f", instant(70), place(77), "inbox", "catch-up", instant(0), T0.wall + 5))
+    assert world.view().last_latency == 6
+    assert world.tracker._memory.late.fresh == []
+
+
+def test_a_reboot_with_another_wall_clock_while_all_settles_only_begins_the_settling_anew() -> None:
+    world = World([*mails(0, 600), *held_until(600, 1200, 1200, 1.0), *mails(1200, 2400)]).run(1390)
+    world.clock = lambda at: Instant(T0.wall + at - 3600, at, "boot-2")
+    assert world.run(2400).states()[-1] == (1741 - 3600, "ok")
 
 
 def test_nothing_measured_is_unknown_and_so_is_what_was_measured_long_ago() -> None:
