@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from probe.core.authres import Verdicts
 from probe.core.dsn import Notice
 from probe.core.message import Recognised
 from probe.mail.imap_syntax import Fetched, Folder, Framer, Parts
@@ -141,6 +142,8 @@ def any_notice(key: bytes, raw: bytes) -> Notice:
         ("received", "finer_stamp", lambda hop: (0.0, 1.0)),
         ("received", "as_json", lambda hop: {"from": "\x1b"}),
         ("header", "values", lambda head, name: ["\ud800"] * len(head[name])),
+        ("authres", "read", lambda fields, own, hosts=(): Verdicts("\x1b[31m")),
+        ("authres", "read", lambda fields, own, hosts=(): Verdicts()),
         ("mime", "mime_parts", lambda raw: []),
         ("mail", "recognise", lambda key, raw, senders: Recognised(TOKEN, "header", removable=True)),
         ("delivered", "recognise", lambda key, raw, senders: None),

@@ -29,15 +29,20 @@ _NO_LETTERS = re.compile(rb"[^A-Za-z0-9+/]+")
 
 def parse_head(raw: bytes) -> Head:
     """The fields of a header block, or of a mail's; octets above 127 stay latin-1."""
-    return parse_fields(re.split(rb"\r?\n\r?\n", raw, maxsplit=1)[0].decode("latin-1"))
+    return parse_fields(_block(raw))
 
 
 def parse_fields(block: str) -> Head:
     """The fields in this text; lines that belong to none are left out."""
     fields: Head = {}
-    for name, value in _FIELD.findall(block.replace("\r\n", "\n")):
-        fields.setdefault(name.lower(), []).append(value)
+    for name, value in _ordered(block):
+        fields.setdefault(name, []).append(value)
     return fields
+
+
+def fields(raw: bytes) -> list[tuple[str, str]]:
+    """(name in lower case, unfolded value) of every field in its order: who wrote one is told by what stands above."""
+    return [(name, value.replace("\n", "")) for name, value in _ordered(_block(raw))]
 
 
 def values(head: Head, name: str) -> Iterator[str]:
@@ -58,6 +63,15 @@ def from_base64(letters: bytes) -> bytes:
     letters = _NO_LETTERS.sub(b"", letters)
     letters = letters[: len(letters) - (len(letters) % 4 == 1)]
     return binascii.a2b_base64(letters + b"=" * (-len(letters) % 4))
+
+
+def _block(raw: bytes) -> str:
+    return re.split(rb"\r?\n\r?\n", raw, maxsplit=1)[0].decode("latin-1")
+
+
+def _ordered(block: str) -> Iterator[tuple[str, str]]:
+    for name, value in _FIELD.findall(block.replace("\r\n", "\n")):
+        yield name.lower(), value
 
 
 def _decoded(text: str) -> str:

@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import functools
 import itertools
+import json
 import math
 import random
 import re
@@ -22,9 +23,10 @@ from pathlib import Path
 from typing import cast
 from unittest.mock import patch
 
+from probe.core.authres import METHODS, Learner, Own, read
 from probe.core.dsn import looks_like_notice, read_notice
 from probe.core.events import Instant
-from probe.core.headers import parse_head, values
+from probe.core.headers import fields, parse_head, values
 from probe.core.message import HEADER, Mail, Recognised, compose, recognise, worth_reading
 from probe.core.mime import parts as mime_parts
 from probe.core.received import as_json, hops, parse
@@ -310,6 +312,38 @@ def mail(data: bytes) -> None:
         assert not found.removable or worth_reading(data, SENDERS)
 
 
+_GMAIL = b"""Received: by 2002:a4a::1 with SMTP id 1; Mon, 1 Jan 2024 00:00:01 +0000
+Received: from mout.example.de ([9.9.9.9]) by mx.google.com with ESMTPS id 1; Mon, 1 Jan 2024 00:00:00 +0000
+Authentication-Results: mx.google.com; dkim=fail (a; b) header.d=example.de; spf=pass smtp.mailfrom=example.de
+X-End: 1
+"""
+_OWN = Own("authentication-results", ("google.com",), 2, 1, above=False)
+_RESULTS = {"pass", "fail", "softfail", "neutral", "none", "policy", "temperror", "permerror", "other"}
+
+
+def authenticity(data: bytes) -> None:
+    """And whatever a sender writes below them, the receiver's results stay what they are."""
+    found = fields(data)
+    for own in (None, _OWN):
+        verdicts = read(found, own, ("example.org",))
+        assert harmless(verdicts.authserv_id, 255)
+        assert set(verdicts.summary()) <= set(METHODS)
+        for result in (*verdicts.results, *(result for claim in verdicts.claims for result in claim.results)):
+            assert result.result in _RESULTS
+            assert re.fullmatch(r"[a-z][a-z0-9-]*", result.method)
+            assert re.fullmatch(r"[\w.-]*", result.domain, re.A)
+            assert harmless(result.reason, 200)
+        assert all(spam.score is None or math.isfinite(spam.score) for spam in verdicts.spam)
+    held = read(fields(_GMAIL + data), _OWN)
+    assert [(each.method, each.result, each.domain) for each in held.results] == [
+        ("dkim", "fail", "example.de"),
+        ("spf", "pass", "example.de"),
+    ]
+    learner = Learner()
+    learner.learn("box", found)
+    assert Learner.load(json.loads(json.dumps(learner.dump()))).dump() == learner.dump()
+
+
 _ADDED = (
     b"Received: from a by b; x",
     b"DKIM-Signature: v=1;\r\n\tb=x",
@@ -457,6 +491,35 @@ _BODY_FRAMES = (
     b"From: probe@example.de\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n@",
 )
 
+_SIGNED = [file.read_bytes()[:4096] for file in sorted((DATA.parent / "authres").glob("*.eml"))]
+_SIGNED_NAMES = (
+    b"Authentication-Results",
+    b"ARC-Authentication-Results",
+    b"Received-SPF",
+    b"Received",
+    b"X-Spam-Status",
+)
+_SIGNED_WORDS = (
+    *(b"\r\n" + name + b": " for name in _SIGNED_NAMES),
+    *(
+        b"mx.google.com; ",
+        b"dkim=pass ",
+        b"header.d=",
+        b"spf=",
+        b"(",
+        b")",
+        b'"',
+        b"\\",
+        b";",
+        b"=",
+        b" ",
+        b"a",
+        b"1.",
+        b":",
+    ),
+    *(b"by mx.google.com ", b"from a.de [1.2.3.4] ", b"i=1; ", b"score=", b"[", b"-", b"*", b"\xff", b"\0", b"\r\n "),
+)
+
 TARGETS: dict[str, Target] = {
     "framing": Target(
         framing, (*_IMAP, *_FRAMED), _IMAP_WORDS, (b"@", b"* 1 FETCH (@"), lambda data: _framed(cut(data))
@@ -508,6 +571,7 @@ TARGETS: dict[str, Target] = {
         (b"@", b"from a (@) by b; Mon, 6 May 2024 12:00:00 +0200", b"from @ by b", b"by b with SMTP id @"),
         parse,
     ),
+    "authres": Target(authenticity, _SIGNED, _SIGNED_WORDS, (b"@", *(name + b": @" for name in _SIGNED_NAMES))),
     "mime": Target(mime, [*_MAILS, *_NOTICES[::3]], _MAIL_WORDS, (*_HEAD_FRAMES, *_BODY_FRAMES)),
     "mail": Target(mail, [*_MAILS, *_NOTICES[::3]], _MAIL_WORDS, (*_HEAD_FRAMES, *_BODY_FRAMES)),
     "delivered": Target(
