@@ -342,6 +342,34 @@ def test_no_more_fields_count_than_were_always_there() -> None:
     assert read(double, both).summary() == {"spf": "pass", "dkim": "fail"}
 
 
+def test_above_its_received_as_many_count_as_were_ever_there() -> None:
+    mail = MAILS["proton"]
+    fewer = [field for field in mail if "key not found" not in field[1]]
+    own = learnt(fewer, mail, fewer)
+    assert len(read(mail, own).results) == len(read(fewer, own).results) + 1 == 5
+
+
+def test_addresses_tell_where_a_mail_came_from() -> None:
+    def from_(clause: str) -> Own | None:
+        hops = [("received", f"from {clause} by mailhost (Postfix); x"), ("received", "by mx.example.com (Postfix); x")]
+        return learnt(*[[*hops, ("authentication-results", "mx.example.com; spf=pass")]] * 3)
+
+    for inside in (
+        "mx5 ([10.202.2.204])",
+        "localhost",
+        "a.example.net ([127.0.0.1])",
+        "a.example.net ([IPv6:fd00::1])",
+    ):
+        assert from_(inside), inside
+    for outside in (
+        "a.example.net",
+        "mx5 ([9.9.9.9])",
+        "mx5 ([IPv6:2a02:6b8:c0c:1::1])",
+        "a.example.net ([9.9.9.9.9])",
+    ):
+        assert from_(outside) is None, outside
+
+
 def test_a_sender_that_writes_the_recipients_name_is_not_learnt() -> None:
     outgoing = [
         (

@@ -8,10 +8,11 @@ Between the two both may have written: the receiver above, the sender below. The
 receiver's hosts, must have been there in every mail, and no more of them count than have always been there: for a
 receiver that always writes (and Gmail, iCloud, rspamd and most milters write there) the forged one is one too many.
 
-Receivers must remove what bears their name (RFC 8601 §5), but not all do, and Microsoft's outgoing servers, in good
-faith, write the name of the recipient's domain. Yandex and mail.ru sign what their customers submit.
+Receivers must remove what bears their name (RFC 8601 §5), but not all do; and not every foreign field is a forgery:
+Yandex writes one into what its customers submit, and Microsoft does so in the name of the recipient's domain.
 
-What remains: a sending provider that forges the recipient's name in every mail to a receiver that never writes any.
+What remains: a sending provider that forges the recipient's name in every mail to a receiver that never writes any, and
+a forged field in a mail of which a receiver that writes below its own Received says, for once, nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _LONGEST_RECEIVED = 2048
 _COMMENT = re.compile(r"\([^()]*+\)")  # may hold a "by", too
 _BY = re.compile(r"(?:\A|\s)by\s+([^\s;()]+)", re.I)
 _FROM = re.compile(r"\s*from\s+([^\s()]+)", re.I)
-_IP = re.compile(r"(?<![\w.:])((?:\d{1,3}\.){3}\d{1,3}|[\da-f]*:[\da-f:]*:[\da-f:.]*)(?![\w.])", re.I)
+_IP = re.compile(r"(?<![\w.:-])(?:IPv6:)?([\da-f]*+[.:][\da-f.:]++)(?![\w-])", re.I)
 _ADDRESS = re.compile(r"[\d.]+|.*:.*|\[.*")
 _NOBODYS = {"internal", "local", "localdomain", "localhost", "lan", "home", "corp", "private", "intra", "arpa"}
 _SECOND_LEVEL = re.compile(r"(?:com?|net?|org?|gov?|gob|edu|ac|ltd|plc)\.[a-z]{2}")  # co.uk, com.br: not a whole name
@@ -53,8 +54,8 @@ class Own(NamedTuple):
     """How a receiver signs its results: in which field, under what names, and where.
 
     `names`: an organisation's domain (hosts change with every mail), or what else is written ("opendmarc"); "" for
-    Microsoft, who name nobody. `depth`: so many Received stand above, at most. `number`: so many of them stand side by
-    side, at least. `above`: the receiver's own Received stands below them.
+    Microsoft, who name nobody. `depth`: so many Received stand above, at most. `number`: so many of them count, if
+    they stand side by side. `above`: the receiver's own Received stands below them.
     """
 
     field: str
@@ -139,8 +140,8 @@ class Learner:
         if not above and len(signed) < len(seen):
             return None
         names = tuple(dict.fromkeys(name for own in alike for name in own.names))
-        depth, number = max(own.depth for own in alike), min(own.number for own in alike)
-        return Own(alike[0].field, names, depth, number, above)
+        number = (max if above else min)(own.number for own in alike)
+        return Own(alike[0].field, names, max(own.depth for own in alike), number, above)
 
     def dump(self) -> dict[str, list[list[Any] | None]]:
         """Plain data for JSON."""
