@@ -388,6 +388,40 @@ def test_a_short_host_name_does_not_make_the_senders_host_the_receivers() -> Non
     assert learnt(*[by_short_name] * 9) is None
 
 
+def test_between_the_two_a_field_in_another_name_does_not_count_even_if_the_receiver_is_silent() -> None:
+    own = own_of(gmail())
+    verdicts = read(gmail(("authentication-results", "out.example.de; spf=pass"), said=""), own)
+    assert (verdicts.results, verdicts.trusted) == ((), False)
+
+
+def test_only_fields_side_by_side_are_one_statement() -> None:
+    upper, lower = (("authentication-results", f"a.org; {result}") for result in ("spf=fail", "dkim=pass"))
+    mail = [upper, ("received", "by a.org"), lower]
+    own = Own("authentication-results", ("a.org",), 1, 2, above=True)
+    assert read(mail, own).summary() == {"spf": "fail"}
+
+
+def test_a_relay_on_the_same_network_is_not_the_receivers() -> None:
+    hops = [
+        ("received", "from out ([10.0.0.3]) by mx.example.org (Postfix) with ESMTPS id 1"),
+        ("received", "from client ([10.0.0.4]) by out.example.de with ESMTPSA id 2"),
+    ]
+    field = ("authentication-results", "out.example.de; auth=pass")
+    assert learnt(*[[hops[0], field, hops[1]]] * 9) is None
+    assert learnt(*[[*hops, field]] * 9) is None
+
+
+def test_names_of_fields_are_read_in_any_case() -> None:
+    mail = [(name.title(), value) for name, value in MAILS["rspamd"]]
+    assert read(mail, own_of(mail)) == read(MAILS["rspamd"], OWN["rspamd"])
+
+
+def test_the_topmost_of_a_filters_fields_counts() -> None:
+    flags = [("x-spam-flag", "YES"), ("x-spam-flag", "NO")]
+    assert read(flags, None).spam == (Spam(True, None, "x-spam-flag"),)
+    assert read([("received", "by a.org")] * 2 + flags, None).spam == ()
+
+
 def test_mailboxes_are_learnt_apart_and_survive_a_restart() -> None:
     learner = Learner()
     for _ in range(3):
