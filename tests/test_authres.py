@@ -137,6 +137,7 @@ def test_without_knowing_the_receiver_it_is_a_guess() -> None:
         ]),
         ("x.org; spf=pass (never closed; dkim=pass", [Result("spf", "pass", "", "never closed; dkim=pass")]),
         ("x.org; spf=pass smtp.mailfrom=<>", [Result("spf", "pass")]),
+        ("x.org; spf=pass smtp.mailfrom= smtp.helo=h.de", [Result("spf", "pass", "h.de")]),
         ("x.org; dkim=none header.d=none", [Result("dkim", "none")]),
         ("x.org; dkim=pass header.d=a\x1b[31mb", [Result("dkim", "pass")]),
         ("x.org; dkim=pass reason=a\x1b\x07b", [Result("dkim", "pass", "", "a b")]),
@@ -153,6 +154,7 @@ def test_whose_words_they_are() -> None:
     assert authentication_results("(a) mx.example.org (b) ; none").by == "mx.example.org"
     assert authentication_results("spf=pass; x.org; dkim=pass").by == ""
     assert received_spf("Pass (mailfrom) identity=mailfrom; receiver=<UNKNOWN>; helo=h.de").by == ""
+    assert received_spf("pass receiver=a.org; receiver=b.org").by == "a.org"
     assert received_spf("pass (google.com: domain of a@ex.de designates 1 as permitted sender)").by == "google.com"
 
 

@@ -40,7 +40,7 @@ def _said(word: str) -> bool | None:
 
 
 def _number(text: str | None) -> float | None:
-    number = float(text) if text and len(text) < 20 else math.nan
+    number = float(text) if text else math.nan
     return number if math.isfinite(number) else None
 
 
