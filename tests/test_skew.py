@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probe.core.skew import DRIFT, Clocks, Interval, Passage, Stamp
+from probe.core.skew import DRIFT, Clocks, Interval, Passage, Stamp, backward
 
 T0 = 1_700_000_000.0
 ROUNDING = 1e-5  # a float of Unix time resolves 0.24 µs; a bound is the sum of some
@@ -59,6 +60,7 @@ class World:
 
     rng: random.Random
     pools: list[list[Host]]
+    held: float = 0.1  # the share, at each host
 
     @classmethod
     def of(cls, rng: random.Random, resolutions: tuple[float, ...], members: int = 1, drift: float = DRIFT) -> World:
@@ -75,11 +77,10 @@ class World:
         made = []
         for _ in hosts:
             made.append(now)
-            luck = rng.random()
-            if luck < 0.9:
+            if rng.random() >= self.held:
                 now += rng.expovariate(1 / 0.25)
             else:
-                now += rng.uniform(20, 300) if luck < 0.985 else rng.uniform(900, 4000)
+                now += rng.uniform(20, 300) if rng.random() < 0.85 else rng.uniform(900, 4000)
         stamps = tuple(host.stamp(when) for host, when in zip(hosts, made, strict=True))
         return Mail(made, hosts, Passage(at, now, stamps))
 
@@ -97,26 +98,10 @@ def errors(clocks: Clocks, mail: Mail) -> Iterator[float]:
         yield max(interval.low - true, true - interval.high)
 
 
-def offset_errors(clocks: Clocks, world: World, now: float) -> Iterator[float]:
-    offsets = clocks.offsets(now)
-    for host in (host for pool in world.pools for host in pool if host.name in offsets):
-        low, high = offsets[host.name]
-        yield max(low - host.error(now), host.error(now) - high)
-
-
-def widths(resolutions: tuple[float, ...], history: int) -> list[float]:
-    """Of all delays that are told of the mail after `history` others, in 100 worlds."""
-    found = []
-    for seed in range(100):
-        clocks = Clocks()
-        for mail in World.of(random.Random(seed), resolutions).mails(history + 1):
-            clocks.add(mail.passage)
-        found += [high - low for low, high in clocks.delays(mail.passage)]
-    return found
-
-
-def medians(resolutions: tuple[float, ...], history: int) -> float:
-    return statistics.median(widths(resolutions, history))
+def offset_errors(clocks: Clocks, world: World, now: float) -> dict[str, float]:
+    """The same of each host's offset."""
+    hosts = {host.name: host.error(now) for pool in world.pools for host in pool}
+    return {name: max(low - hosts[name], hosts[name] - high) for name, (low, high) in clocks.offsets(now).items()}
 
 
 RESOLUTIONS = st.sampled_from([(1.0,), (1e-3,), (1e-6,), (1.0, 1e-3, 1e-6)])
@@ -126,7 +111,7 @@ SEEDS = st.integers(0, 2**32)
 # -- what is promised ----------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SEEDS, RESOLUTIONS, st.integers(1, 3), st.sampled_from([10.0, 300.0, 7200.0]))
 def test_the_truth_lies_in_every_interval(seed: int, fine: tuple[float, ...], members: int, every: float) -> None:
     """Mails are known in the order in which they came, and each before the next ones are learnt from, and after."""
@@ -141,7 +126,7 @@ def test_the_truth_lies_in_every_interval(seed: int, fine: tuple[float, ...], me
         assert max(errors(clocks, mail)) < ROUNDING
         assert max(errors(clocks, mails[rng.randint(0, number)])) < ROUNDING, "of an earlier mail"
         now = mail.passage.end + rng.choice([-3600.0, 0.0, 3600.0])
-        assert max(offset_errors(clocks, world, now)) < ROUNDING
+        assert max(offset_errors(clocks, world, now).values()) < ROUNDING
         if rng.random() < 0.1:
             data = json.loads(json.dumps(clocks.dump()))
             clocks = Clocks(hosts=rng.choice([4, 8, 64]))
@@ -160,7 +145,7 @@ def test_the_order_in_which_mails_become_known_does_not_matter(seed: int, fine: 
         assert max(errors(clocks, rng.choice(mails))) < ROUNDING
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SEEDS, RESOLUTIONS, st.floats(0.05, 100.0), st.integers(1, 3))
 def test_clocks_that_are_set_mislead_by_at_most_what_is_unnoticed(
     seed: int, fine: tuple[float, ...], size: float, members: int
@@ -185,31 +170,235 @@ def test_clocks_that_are_set_mislead_by_at_most_what_is_unnoticed(
                 set_to = {*counted[host.name], host.stepped(made)}
                 unnoticed += max(set_to) - min(set_to)
             assert max(errors(clocks, other)) <= unnoticed + ROUNDING
-        now = {name: {*seen, hosts[name].stepped(mail.passage.end)} for name, seen in counted.items()}
-        unnoticed = sum(max(set_to) - min(set_to) for set_to in now.values())
-        assert max(offset_errors(clocks, world, mail.passage.end)) <= unnoticed + ROUNDING
+        for name, error in offset_errors(clocks, world, mail.passage.end).items():
+            set_to = {*counted[name], hosts[name].stepped(mail.passage.end)}
+            assert error <= max(set_to) - min(set_to) + ROUNDING
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SEEDS, st.floats(0.1, 100.0), st.booleans())
 def test_a_step_is_told_of_the_right_host_and_unnoticed_only_if_small(seed: int, size: float, back: bool) -> None:
     rng = random.Random(seed)
-    world = World.of(rng, (1.0, 1e-3))
+    world = World.of(rng, (1.0, 1e-3), drift=0.0)
     host = rng.choice(world.pools)[0]
     by = -size if back else size
     host.steps = [(T0 + 3000.0, by)]
-    clocks, before = Clocks(), Interval(-math.inf, math.inf)
-    for mail in sorted(world.mails(20), key=lambda mail: mail.passage.end):
-        start, end, _ = mail.passage.start, mail.passage.end, mail.passage.stamps
-        before = clocks.offsets(end).get(host.name, before)
+    number = world.pools.index([host])
+    clocks, before = Clocks(drift=0.0), math.inf
+    for mail in sorted(world.mails(20), key=lambda mail: mail.made[number]):
         clocks.add(mail.passage)
-        if start <= T0 + 3000.0:
-            assert clocks.steps == ()
-        elif clocks.steps:
+        end, transit = mail.passage.end, mail.passage.end - mail.passage.start
+        if clocks.steps:
             told = next(step for step in clocks.steps if step.host == host.name)
             assert told.at == end
             assert told.by.low - ROUNDING <= by <= told.by.high + ROUNDING
-            assert [step.host for step in clocks.steps if step.sure] in ([], [host.name])
+            assert {step.host for step in clocks.steps if step.sure} <= {host.name}
+            assert mail.made[number] >= T0 + 3000.0
             break
+        if mail.made[number] < T0 + 3000.0:
+            low, high = clocks.offsets(end)[host.name]
+            before = high - low
         else:
-            assert size <= before.high - before.low + end - start + host.resolution + ROUNDING
+            assert size <= before + transit + host.resolution + ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("resolution", "usual", "held"), [(1.0, 2.0, 4.3), (1e-3, 1.3, 2.1), (1e-6, 1.3, 2.1)], ids=["s", "ms", "us"]
+)
+def test_ten_mails_are_enough_to_know_half_of_the_delays_to_two_seconds(
+    resolution: float, usual: float, held: float
+) -> None:
+    """The next mail, as they usually are, and one that 4 of 10 hosts hold; docs/hops.md has the numbers."""
+    for share, taught, untaught in ((0.1, usual, 2.0), (0.4, held, 200.0)):
+        widths, before = list[float](), list[float]()
+        for seed in range(200):
+            world, clocks = World.of(random.Random(seed), (resolution,)), Clocks()
+            for mail in world.mails(10):
+                clocks.add(mail.passage)
+            world.held = share
+            last = world.mail(T0 + 3000.0).passage
+            clocks.add(last)
+            widths += [high - low for low, high in clocks.delays(last)]
+            before += [high - low for low, high in Clocks().delays(last)]
+        assert statistics.median(widths) <= taught
+        assert statistics.median(before) > untaught
+
+
+def test_a_clock_that_is_set_by_half_a_minute_is_named_by_the_next_quick_mail() -> None:
+    for seed in range(20):
+        rng = random.Random(seed)
+        world, clocks = World.of(rng, (1.0,)), Clocks()
+        world.held = 0.0
+        host = rng.choice(world.pools)[0]
+        host.steps = [(T0 + 20 * 300.0 - 10.0, 30.0)]
+        for mail in world.mails(21):
+            assert clocks.steps == ()
+            clocks.add(mail.passage)
+        [step] = clocks.steps
+        assert (step.host, step.sure) == (host.name, True)
+        assert 20 < step.by.low < 30 < step.by.high < 40
+
+
+# -- single cases --------------------------------------------------------------------------------------------------
+
+
+def passage(*stamps: tuple[str, float], start: float = 0.0, end: float = 2.0) -> Passage:
+    """Seconds after T0."""
+    return Passage(T0 + start, T0 + end, tuple(Stamp(host, T0 + at, 1.0) for host, at in stamps))
+
+
+def ago(intervals: tuple[Interval, ...]) -> list[tuple[float, float]]:
+    """Instants as seconds after T0."""
+    return [(round(low - T0, 2), round(high - T0, 2)) for low, high in intervals]
+
+
+def test_a_first_mail_is_placed_by_its_two_ends_alone() -> None:
+    """Whatever its stamps say: all clocks may be wrong by any amount."""
+    one = passage(("a", -500.0), ("b", 900.0))
+    assert ago(Clocks().place(one)) == [(0.0, 2.0), (0.0, 2.0)]
+    assert Clocks().delays(one) == (Interval(0.0, 2.0),)
+    assert Clocks().delays(passage()) == Clocks().place(passage()) == ()
+
+
+def test_a_held_mail_is_placed_by_what_an_undisturbed_one_has_shown() -> None:
+    """b is 20 s slow: its stamp comes first by the clocks, and the mail was held for 98 to 102 s before it."""
+    clocks = Clocks(drift=0.0)
+    clocks.add(passage(("a", 0.0), ("b", -20.0), ("c", 1.0)))
+    held = passage(("a", 100.0), ("b", 180.0), ("c", 201.0), start=100.0, end=202.0)
+    clocks.add(held)
+    assert clocks.steps == ()
+    assert ago(clocks.place(held)) == [(100.0, 103.0), (199.0, 202.0), (199.0, 202.0)]
+    assert clocks.delays(held) == (Interval(98.0, 102.0), Interval(0.0, 3.0))
+
+
+def test_a_host_that_was_never_seen_gets_nothing_from_its_neighbours_in_the_pool() -> None:
+    clocks = Clocks()
+    clocks.add(passage(("a", 0.0), ("mx1", -20.0)))
+    assert ago(clocks.place(passage(("a", 100.0), ("mx2", 80.0), start=100.0, end=500.0)))[1][1] == 500.0
+
+
+def test_stamps_without_a_host_are_only_in_order() -> None:
+    clocks = Clocks(drift=0.0)
+    for start in (0.0, 100.0):
+        clocks.add(passage(("a", start), ("", start + 70.0), ("b", start + 1.0), start=start, end=start + 2.0))
+    assert clocks.steps == ()
+    assert clocks.offsets(T0).keys() == {"a", "b"}
+    held = passage(("a", 200.0), ("", 0.0), ("b", 299.0), start=200.0, end=300.0)
+    assert ago(clocks.place(held)) == [(200.0, 203.0), (200.0, 300.0), (297.0, 300.0)]
+
+
+def test_a_loop_is_measured_by_the_clock_it_passes_twice() -> None:
+    clocks = Clocks(drift=0.0)
+    loop = passage(("a", 0.0), ("b", 5.0), ("a", 50.0), ("c", 0.0), end=500.0)
+    clocks.add(loop)
+    assert clocks.steps == ()
+    assert max(high for _, high in clocks.delays(loop)[:2]) == 51.0
+
+
+def test_a_mail_that_contradicts_itself_is_told_and_teaches_nothing() -> None:
+    clocks = Clocks()
+    clocks.add(passage(("a", 0.0), ("b", 1.0)))
+    before = clocks.offsets(T0)["b"]
+    mad = passage(("b", 301.0), ("a", 350.0), ("a", 300.0), start=300.0, end=302.0)
+    clocks.add(mad)
+    assert [(step.host, step.sure) for step in clocks.steps] == [("a", True)]
+    assert clocks.offsets(T0) == {"b": before}
+    assert ago(clocks.place(mad)) == [(300.0, 302.0)] * 3
+    assert clocks.delays(mad) == (Interval(0.0, 2.0),) * 2
+
+
+def test_where_several_clocks_were_set_or_ours_nothing_is_kept() -> None:
+    clocks = Clocks()
+    clocks.add(passage(("a", 0.0), ("b", 1.0)))
+    clocks.add(passage(("x", 10.0), start=10.0, end=12.0))
+    clocks.add(passage(("a", 50.0), ("b", 51.0), start=20.0, end=22.0))
+    assert [(step.host, step.sure) for step in clocks.steps] == [("a", False), ("b", False)]
+    assert all(step.by.low < 30 < step.by.high for step in clocks.steps)
+    assert clocks.offsets(T0).keys() == {"a", "b"}
+
+
+def test_only_the_hosts_seen_last_are_remembered() -> None:
+    clocks = Clocks(hosts=3)
+    for number, host in enumerate(["a", "b", "a", "c", "d"]):
+        clocks.add(passage((host, float(number)), start=number, end=number + 1))
+    assert clocks.offsets(T0).keys() == {"a", "c", "d"}
+    known = clocks.dump()["limits"]
+    assert len(known) == 6
+
+
+def test_a_mail_with_very_many_stamps_is_not_worked_on() -> None:
+    clocks, long = Clocks(), passage(*((f"h{n}", 0.0) for n in range(1000)))
+    clocks.add(long)
+    assert clocks.offsets(T0) == {}
+    assert ago(clocks.place(long)) == [(0.0, 2.0)] * 1000
+    assert len(clocks.delays(long)) == 999
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "at", "resolution"),
+    [
+        *[(1.0, 0.0, 0.0, 1.0), (0.0, math.nan, 0.0, 1.0), (0.0, math.inf, 0.0, 1.0), (0.0, 1.0, math.inf, 1.0)],
+        *[(0.0, 1.0, 0.0, -1.0), (0.0, 1.0, 0.0, 0.0), (0.0, 1.0, 0.0, math.nan)],
+    ],
+)
+def test_what_no_mail_can_have_done_is_refused(start: float, end: float, at: float, resolution: float) -> None:
+    with pytest.raises(ValueError, match="no mail went from"):
+        Passage(start, end, (Stamp("a", at, resolution),))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *[{}, [], {"limits": 1}, {"limits": [["a"]]}, {"limits": [["a", 1, 0.0, 0.0]]}],
+        *[{"limits": [["a", "b", "x", 0.0]]}, {"limits": [["a", "b", math.nan, 0.0]]}],
+    ],
+)
+def test_a_record_that_is_none_is_refused_and_changes_nothing(data: dict[str, object]) -> None:
+    clocks = Clocks()
+    clocks.add(passage(("a", 0.0), ("b", 1.0)))
+    before = clocks.dump()
+    with pytest.raises(ValueError, match=r"^no record of clocks: .+"):
+        clocks.load(data)
+    assert clocks.dump() == before
+
+
+# -- a mail alone --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stamps", "held"),
+    [
+        # within the two seconds by which any two clocks may differ
+        ([("a", 0.0), ("b", 1.0), ("c", 0.0)], [(0.0, 4.0), (0.0, 2.0)]),
+        ([("a", 0.0), ("b", 2820.0)], [(2817.0, 2823.0)]),
+        # c reads 30 s before b, so two clocks differ by more than 29 s, and a gap of 25 s is no evidence
+        ([("a", 0.0), ("b", 25.0), ("c", -5.0)], [None, None]),
+        ([("a", 0.0), ("b", 100.0), ("c", 70.0)], [(70.0, math.inf), None]),
+        # a's own clock has the last word on what lies between its two stamps
+        ([("a", 0.0), ("b", 100.0), ("a", 70.0), ("c", 70.0)], [(70.0, 71.0), (0.0, 71.0), None]),
+        ([("a", 0.0), ("a", 70.0)], [(69.0, 71.0)]),
+        ([("a", 0.0), ("a", -70.0)], [None]),
+        ([("a", 0.0)], []),
+        ([], []),
+    ],
+)
+def test_a_single_mail_tells_what_its_clocks_do_not_put_in_doubt(
+    stamps: list[tuple[str, float]], held: list[tuple[float, float] | None]
+) -> None:
+    assert [gap.held for gap in backward(passage(*stamps).stamps)] == held
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, RESOLUTIONS, st.floats(0.0, 30.0))
+def test_the_truth_is_told_of_a_single_mail_where_clocks_can_be_trusted(
+    seed: int, fine: tuple[float, ...], trust: float
+) -> None:
+    rng = random.Random(seed)
+    world = World.of(rng, fine, drift=0.0)
+    for pool in world.pools:
+        pool[0].offset = rng.uniform(-trust / 2, trust / 2)
+    for mail in world.mails(20):
+        for gap, (a, b) in zip(backward(mail.passage.stamps, trust), pairwise(mail.made), strict=True):
+            assert gap.held
+            assert gap.held.low - ROUNDING <= b - a <= gap.held.high + ROUNDING
+            assert gap.seen.low - trust - ROUNDING <= b - a <= gap.seen.high + trust + ROUNDING
