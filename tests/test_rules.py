@@ -481,7 +481,7 @@ def rules_recorded() -> set[str]:
     "name",
     [
         *("README.md", "docs/flow.md", "docs/measuring.md", "docs/monitoring.md", "docs/reliability.md"),
-        *("docs/runbook.md", "deploy/prometheus/recording.yml", "deploy/prometheus/alerts.yml"),
+        *("docs/hops.md", "docs/runbook.md", "deploy/prometheus/recording.yml", "deploy/prometheus/alerts.yml"),
         "deploy/alertmanager/alertmanager.yml",
     ],
 )
