@@ -317,6 +317,15 @@ def test_where_several_clocks_were_set_or_ours_nothing_is_kept() -> None:
     assert clocks.offsets(T0).keys() == {"a", "b"}
 
 
+def test_after_our_own_clock_was_set_back_by_months_everything_begins_anew() -> None:
+    """Else what is known would be loosened by months of drift, and spoil the present."""
+    clocks = Clocks()
+    clocks.add(passage(("a", 0.0), start=0.0))
+    clocks.add(passage(("b", -1e7), start=-1e7, end=2.0 - 1e7))
+    assert clocks.offsets(T0 - 1e7).keys() == {"b"}
+    assert clocks.offsets(2.0 + T0 - 1e7)["b"].high < 1.01
+
+
 def test_only_the_hosts_seen_last_are_remembered() -> None:
     clocks = Clocks(hosts=3)
     for number, host in enumerate(["a", "b", "a", "c", "d"]):

@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 
 DRIFT = 300e-6  # seconds per second against our clock; hosts that drift by 260 ppm were seen
 _HOSTS = 64
-_LONGEST = 32  # stamps of one mail; the work grows with the cube. Six are usual, mail systems stop a loop at 50 or 100
+_LONGEST = 20  # stamps of one mail; the work grows with the cube. Six are usual, mail systems stop a loop at 50 or 100
+_OVERTAKEN = 86400.0  # seconds by which a mail that becomes known later may have been seen earlier
 _ROUNDING = 5e-6  # what sums of Unix times in floats may be off by
 _OURS = ""  # our own clock, among the hosts
 
@@ -84,7 +85,7 @@ class Step(NamedTuple):
 
 class _Known(NamedTuple):
     limit: float  # seconds
-    at: float  # our Unix time at which it held
+    at: float  # our Unix time from which on it held, but for drift
 
 
 class Clocks:
@@ -99,6 +100,8 @@ class Clocks:
     def add(self, passage: Passage) -> None:
         """Learns from a mail. A host whose clock it shows to have been set begins anew with this mail."""
         self.steps = ()
+        if passage.end < self._latest - _OVERTAKEN:  # our own clock was set back
+            self._known, self._latest = {}, -inf
         if len(passage.stamps) <= _LONGEST and (self._fit(passage) or self._cut(passage)):
             self._learn(passage)
 
@@ -152,9 +155,10 @@ class Clocks:
         for host, at, resolution in named:
             self._bound(_OURS, host, _Known(at + resolution - start, start))
             self._bound(host, _OURS, _Known(end - at, end))
+        loosened = 2 * self._drift * (end - start)  # held at start; what is known must hold from its time on
         for earlier, later in combinations(named, 2):
-            if earlier.host != later.host:
-                self._bound(earlier.host, later.host, _Known(later.at + later.resolution - earlier.at, start))
+            limit = later.at + later.resolution - earlier.at + loosened
+            self._bound(earlier.host, later.host, _Known(limit, end))
         while len(self._known) > self._most + 1:
             self._forget(next(iter(self._known)))
         self._latest = max(self._latest, end)
