@@ -78,5 +78,8 @@ def test_the_words_say_no_more_than_the_interval(low: float, width: float, resol
     assert (first == "") == words.startswith("≤ ")
     if first:
         assert 0 < seconds(first, unit) <= low + slack
-    decimals = max(len(x.partition(".")[2]) for x in re.findall(r"[\d.]+", words)) + (3 if unit == "ms" else 0)
-    assert 10.0**-decimals >= min(resolution, 1.0) * 0.999
+    for number in filter(None, (first, last)):
+        steps = seconds(number, unit) / min(resolution, 1.0)
+        assert abs(steps - round(steps)) < 0.01
+    decimals = max(len(number.partition(".")[2]) for number in re.findall(r"[\d.]+", words))
+    assert 10.0**-decimals >= min(resolution, 1.0) * (1000 if unit == "ms" and decimals else 1) * 0.999

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import accumulate, combinations, pairwise
+from itertools import combinations, pairwise
 from math import inf, isfinite
 from typing import Any, NamedTuple
 
@@ -218,8 +218,7 @@ class Clocks:
             return min(passage.end - when, -_earliest(when - at + low, drift) if row[i] else inf)
 
         count = range(len(stamps))
-        lows = list(accumulate((after(i) for i in count), max))
-        highs = list(accumulate((before(i) for i in reversed(count)), min))[::-1]
+        lows, highs = [after(i) for i in count], [before(i) for i in count]
         far = [max(abs(low), abs(high)) for low, high in zip(lows, highs, strict=True)]
 
         def apart(i: int, j: int) -> float:  # from stamp i to stamp j at most so long
