@@ -355,6 +355,18 @@ def test_what_no_mail_can_have_done_is_refused(start: float, end: float, at: flo
         Passage(start, end, (Stamp("a", at, resolution),))
 
 
+def test_after_a_restart_the_same_is_told_also_of_earlier_mails() -> None:
+    clocks, restarted = Clocks(), Clocks()
+    clocks.add(passage(("a", 90_000.0), ("b", 89_980.0), start=90_000.0, end=90_002.0))
+    restarted.load(json.loads(json.dumps(clocks.dump())))
+    for start in (0.0, 50_000.0, 90_000.0):
+        earlier = passage(("a", start), ("b", start - 20.0), start=start, end=start + 300.0)
+        assert restarted.place(earlier) == clocks.place(earlier)
+        assert restarted.delays(earlier) == clocks.delays(earlier)
+        assert restarted.offsets(T0 + start) == clocks.offsets(T0 + start)
+    assert restarted.place(earlier)[1].high < T0 + 90_010.0
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -119,7 +119,7 @@ class Clocks:
         if fit is None:
             return (Interval(0.0, passage.end - passage.start),) * (len(passage.stamps) - 1)
         _, m = fit
-        return tuple(_interval(max(0.0, -m[i + 1][i]), m[i][i + 1]) for i in range(1, len(m) - 1))
+        return tuple(_interval(abs(m[i + 1][i]), m[i][i + 1]) for i in range(1, len(m) - 1))
 
     def offsets(self, now: float) -> dict[str, Interval]:
         """Each host's clock minus ours, in seconds, at our Unix time `now`; by its own stamps, which is nearly all."""
@@ -143,7 +143,7 @@ class Clocks:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"no record of clocks: {error}") from error
         self._known = known
-        self._settle()
+        self._latest = max((bound.at for row in known.values() for bound in row.values()), default=-inf)
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
@@ -186,9 +186,6 @@ class Clocks:
         self._known.pop(host, None)
         for row in self._known.values():
             row.pop(host, None)
-
-    def _settle(self) -> None:
-        self._latest = max((known.at for row in self._known.values() for known in row.values()), default=-inf)
 
     # -- one mail and what is known --------------------------------------------------------------------------------
 
@@ -242,7 +239,6 @@ class Clocks:
         old = {host: self._seen(host, when) for host in hosts}
         for host in suspects or tuple(self._known):  # none alone explains it: several were set, or ours
             self._forget(host)
-        self._settle()
         made = zip(passage.stamps, self.place(passage), strict=True)
         new = {stamp.host: Interval(stamp.at - high, stamp.at + stamp.resolution - low) for stamp, (low, high) in made}
         self.steps = tuple(
