@@ -140,6 +140,8 @@ def once(options: _Options, route: str, timeout: str | None, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps(show.as_json(result, steps)))
     else:
+        if result.probe and result.probe.traced:
+            console.print(show.way(result.probe.traced))
         console.print(show.verdict(result), soft_wrap=True)
     sys.exit(("ok", "warning", "critical", "unknown").index(result.verdict))
 
@@ -193,6 +195,44 @@ async def _check(options: _Options, settings: Settings, send: bool) -> int:
         console.print(show.verdict(result), soft_wrap=True)
         worst = max(worst, {"ok": 0, "warning": 1}.get(result.verdict, 2))
     return worst
+
+
+# -- trace ---------------------------------------------------------------------------------------------------------
+
+
+@main.command(short_help="Explain which way a mail took.")
+@click.argument("files", nargs=-1, metavar="[FILE|-]...", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per mail, one a line.")
+def trace(files: tuple[Path, ...], as_json: bool) -> None:
+    """Explain the way of any mail by its header: who had it for how long, as far as its stamps tell.
+
+    FILE is a message (.eml), an mbox, or header lines that were copied from somewhere; - or nothing: standard input.
+    Exits with 1 where no mail with a Received header was found.
+    """
+    from probe import traced
+    from probe.core.explain import explain
+    from probe.core.mailfile import headers
+
+    console = _console()
+    empty = False
+    for file in files or (Path("-"),):
+        name = "standard input" if str(file) == "-" else str(file)
+        try:
+            raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        except OSError as error:
+            _fail(f"{name}: {error.strerror}")
+        mails = [mail for mail in map(explain, headers(raw)) if mail.hops]
+        if not mails:
+            click.echo(
+                f"mailprobe: {name}: no Received header in it; give a message, an mbox, or header lines", err=True
+            )
+            empty = True
+        for mail in mails:
+            if as_json:
+                click.echo(json.dumps(traced.data(mail, name)))
+            else:
+                console.print(traced.view(mail, console.width))
+    sys.exit(1 if empty else 0)
 
 
 # -- demo ----------------------------------------------------------------------------------------------------------

@@ -24,12 +24,14 @@ from probe.core.events import (
     Notified,
     Rejected,
     Sending,
+    Traced,
     Unconfirmed,
     Vanished,
 )
 from probe.core.match import Verdict
 from probe.core.outcome import Outcome, Sink
 from probe.core.reply import trouble
+from probe.core.way import held_most
 
 log = logging.getLogger("mailprobe")
 
@@ -87,6 +89,10 @@ def _value(value: object) -> str:
     return '"' + text.replace('"', "'") + '"' if not text or set(text) & set(' "=') else text
 
 
+def _interval(low: float, high: float) -> str:
+    return f"{low:.3f}" if low == high else f"{low:.1f}..{high:.1f}"
+
+
 class LogSink(Sink):
     """Writes outcomes to the log. Arrivals and acceptances are INFO, whatever a provider refused or lost a WARNING."""
 
@@ -110,6 +116,9 @@ class LogSink(Sink):
             case Failed() | Unconfirmed():
                 kind, (stage, reason) = type(event).__name__.lower(), trouble(event)
                 log.warning(line(kind, **about, stage=stage, reason=reason, detail=event.detail or None))
+            case Traced():
+                way = {segment: _interval(low, high) for segment, low, high, _ in event.segments}
+                log.info(line("traced", **about, **way, held_by=held_most(event), **dict(event.authentication)))
             case Expired():
                 log.warning(line("lost", **about))
             case Judged(met=False, deadline=deadline):

@@ -25,6 +25,7 @@ from probe.core.events import (
     Notified,
     Rejected,
     Submitted,
+    Traced,
     Unconfirmed,
     elapsed,
 )
@@ -186,8 +187,9 @@ class _Listener(Sink):
         if isinstance(event, Notified) and outcome.recorded:
             self.step(event.action, None, event.text, event.at)
         if outcome.measured_now:
-            self.probe = outcome.probe
             self.ended.set()
+        if outcome.measured_now or isinstance(event, Traced):
+            self.probe = outcome.probe
 
     def removed(self, account: str, mails: int) -> None:
         """The mail is gone."""

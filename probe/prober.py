@@ -32,6 +32,7 @@ from probe.core.progress import Work
 from probe.core.settings import Account, Route, Settings
 from probe.core.state import OPEN
 from probe.core.token import Token, mint_envelope_id
+from probe.core.way import Tracer
 from probe.ledger import Ledger, LedgerError
 from probe.mail.oauth import Tokens
 from probe.mail.smtp import OnStage, Submitter
@@ -66,7 +67,9 @@ class Prober:
         self.settings = settings
         self.clock = clock
         self.watchers: dict[str, Watcher] = {}
-        self.recorder = Recorder(ledger, clock, lambda: self.settings.routes, self, sink, LedgerError)
+        self.tracer = Tracer(lambda: self.settings.accounts)
+        trace = self.tracer.trace
+        self.recorder = Recorder(ledger, clock, lambda: self.settings.routes, self, sink, LedgerError, trace)
         self._ledger, self._key, self._rng, self._sink, self._timeout = ledger, key, rng, sink, timeout
         self._submitters: dict[str, Submitter] = {}
         self._tokens: dict[str, Tokens] = {}
@@ -89,6 +92,7 @@ class Prober:
             young = await self._ledger.started_since(judged_until - longest - _LONGEST_SUBMISSION)
             probes.update({probe.id: probe for probe in young})
         self.recorder.resume(probes.values(), await self._ledger.counts(), judged_until)
+        self.tracer.learn(await self._ledger.recent_headers())
         for probe in probes.values():
             if probe.submitted is None:
                 # We were stopped in the middle of its submission: nobody knows whether the server took it.
@@ -148,6 +152,7 @@ class Prober:
             for name, watcher in self.watchers.items():
                 if watcher.last_contact:
                     self._sink.contact(name, watcher.last_contact)
+            self._sink.clocks(self.tracer.clocks.offsets(self.clock().wall))
             await asyncio.sleep(_CONTACT_EVERY)
 
     def apply(self, settings: Settings) -> None:

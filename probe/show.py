@@ -11,9 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from probe.check import Finding
-from probe.core.events import Accepted
+from probe.core.events import Accepted, Part, Segment, Stay, Traced
 from probe.core.outcome import RouteView
 from probe.core.settings import Route, Settings
+from probe.core.skew import Interval
+from probe.core.spans import told
+from probe.core.way import held_most, slowest
 from probe.core.words import duration
 from probe.once import Result, Step
 
@@ -45,10 +48,42 @@ def verdict(result: Result) -> Text:
     return Text.assemble((word, f"bold {_COLOURS[result.verdict]}"), f" - {result.route.name}: {result.text}{data}")
 
 
+_SEGMENTS: dict[Segment, str] = {
+    "submission": "submission",
+    "sender": "sender's provider",
+    "between": "between them",
+    "recipient": "recipient's provider",
+    "provider": "the provider",
+    "unresolved": "on its way",
+    "mailbox": "mailbox, until seen",
+}
+
+
+def way(traced: Traced) -> RenderableType:
+    """Who had the mail for how long, and what the receiver said of it."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    longest = slowest(traced)
+    for part in traced.segments:
+        style = "bold" if part == longest else ""
+        table.add_row(f"  {_SEGMENTS[part.segment]}", Text(_held(part), style=style))
+    for stay in traced.stays if held_most(traced) else ():
+        if stay.host == held_most(traced):
+            table.add_row("  longest at", Text(f"{stay.host}, {_held(stay)}", style="bold"))
+    if traced.authentication:
+        said = ", ".join(f"{method} {result}" for method, result in traced.authentication)
+        table.add_row("  the receiver says", said)
+    return table
+
+
+def _held(held: Part | Stay) -> str:
+    return duration(held.low) if held.low == held.high else told(Interval(held.low, held.high), held.resolution)
+
+
 def as_json(result: Result, steps: Sequence[Step]) -> dict[str, Any]:
     """The same as one object; times in seconds, instants in Unix time."""
     accepted = result.submitted if isinstance(result.submitted, Accepted) else None
     probe = result.probe
+    traced = probe.traced if probe else None
     return {
         "route": result.route.name,
         "verdict": result.verdict,
@@ -61,6 +96,9 @@ def as_json(result: Result, steps: Sequence[Step]) -> dict[str, Any]:
         "folder": probe.arrived.place.folder if probe and probe.arrived else None,
         "queue_id": accepted.queue_id if accepted else None,
         "timeline": [asdict(each) for each in steps],
+        "segments": [part._asdict() for part in traced.segments] if traced else None,
+        "hosts": [stay._asdict() for stay in traced.stays] if traced else None,
+        "authentication": dict(traced.authentication) if traced else None,
     }
 
 

@@ -6,7 +6,7 @@ Rule: the names come from a page that the program rendered, and never from a lis
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -31,14 +31,17 @@ _NAME = re.compile(r"(?<![\w:/.])(mailprobe_[a-z_]+[a-z])(?![\w:*/.…-]|\.py)")
 _GROUPING = re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([\w\s,]*)\)")
 
 
-async def samples(accounts: Mapping[str, Account], routes: Mapping[str, Route]) -> dict[str, list[dict[str, str]]]:
-    """Name → label sets, of a prober that has just started and heard from each server once."""
+async def samples(
+    accounts: Mapping[str, Account], routes: Mapping[str, Route], hosts: Sequence[str] = ()
+) -> dict[str, list[dict[str, str]]]:
+    """Name → label sets, of a prober that has just started, heard from each server once, and knows these clocks."""
     metrics = Metrics("1", lambda: Standing({name: InFlight(1, instant(0.0)) for name in routes}), FakeClock())
     metrics.configure(accounts, routes)
     for account in accounts.values():
         for protocol, server in (("smtp", account.smtp), ("imap", account.imap)):
             if server:
                 metrics.certificate(account.name, protocol, 2e9)
+    metrics.clocks(dict.fromkeys(hosts, (-0.5, 0.5)))
     page, _ = await metrics.render("", False)
     found: dict[str, list[dict[str, str]]] = {}
     for family in text_string_to_metric_families(page.decode()):
@@ -50,7 +53,7 @@ async def samples(accounts: Mapping[str, Account], routes: Mapping[str, Route]) 
 async def exported() -> dict[str, Labels]:
     """Name → label → values. Reasons are all that the program has a word for: only the likely ones exist from birth."""
     found: dict[str, Labels] = {}
-    for name, sets in (await samples(make_accounts(), {"r": make_route()})).items():
+    for name, sets in (await samples(make_accounts(), {"r": make_route()}, ["mx.example.org"])).items():
         values: Labels = {}
         for one in sets:
             for label, value in one.items():

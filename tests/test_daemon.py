@@ -134,8 +134,11 @@ async def test_the_latency_of_a_held_mail_is_the_time_it_was_held(
         ledger.close()
     assert probe is not None
     assert probe.latency is not None
+    assert probe.uncertainty is not None
     truth = bed.truth(f"<{probe.id}.mailprobe@bed.test>")
-    assert probe.latency == pytest.approx(truth.end - truth.start, rel=0.06, abs=0.06)
+    # As exact as it says itself; how exact that is on a machine with nothing else to do, `make bench` shows.
+    assert probe.latency - probe.uncertainty - 0.05 <= truth.end - truth.start <= probe.latency + 0.05
+    assert probe.uncertainty < probe.latency / 2
 
 
 async def test_mail_that_comes_while_the_daemon_is_down_is_found_at_the_next_start(

@@ -18,7 +18,7 @@ Sources = dict[str, ast.Module]  # module name below probe ("core.state", "mail.
 
 SHELLS = {"mail", "config", "ledger", "metrics", "web", "log", "board", "keyfile", "provider", "notify", "status"}
 COMPOSERS = {"recorder", "prober", "daemon", "once", "check", "demo", "supervision"}
-FACE = {"cli", "show"}
+FACE = {"cli", "show", "traced"}
 OTHERS = {"core", "clock", "__init__"}
 
 CONFIG = {"config.values", "config.tables", "config.notes", "config.sources"}
@@ -33,7 +33,7 @@ SOLE_IMPORTERS = {
     "sqlite3": {"ledger"},
     "aiosmtpd": {"provider"},
     "pymap": {"provider"},
-    "rich": {"show", "cli"},
+    "rich": {"show", "cli", "traced"},
     "click": {"cli"},
 }
 SHARED = {"aiohttp", "rich", "pydantic", "pydantic_settings", "prometheus_client"}  # by a package, or for two purposes

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from probe import recorder as recorder_module
-from probe.core.events import Cursor, Event
+from probe.core.events import Cursor, Event, Traced
 from probe.core.match import Verdict
 from probe.core.settings import Route
 from probe.core.state import Probe, State
@@ -34,6 +34,7 @@ from .make import (
     notified,
     rejected,
     sending,
+    traced,
     unconfirmed,
     vanished,
 )
@@ -755,3 +756,48 @@ async def test_a_run_that_ends_before_it_judged_anything_leaves_no_deadline_unju
 async def test_a_mail_of_somebody_else_is_settled_as_not_ours(world: World) -> None:
     await world.put(arrived(5.0))
     assert world.eyes.settled == [(arrived(5.0), False)]
+
+
+# -- where the mail was --------------------------------------------------------------------------------------------
+
+
+def tracing(world: World, trace: Callable[[Probe], Traced | None]) -> None:
+    world.recorder.trace = trace
+
+
+async def test_what_a_header_tells_is_on_record_right_after_the_measurement_and_told_then(world: World) -> None:
+    tracing(world, lambda probe: traced(probe=probe.id))
+    await world.put(sending(), accepted(), arrived(2.0))
+    assert [type(outcome.event).__name__ for outcome in world.told.outcomes][-2:] == ["Arrived", "Traced"]
+    assert world.ledger.commits[-1][-1] == traced()
+    found = await world.ledger.find(PROBE)
+    assert found is not None
+    assert found.traced == traced()
+
+
+@pytest.mark.parametrize("order", [(accepted(3.0), arrived(2.0)), (arrived(2.0), accepted(3.0))], ids=str)
+async def test_it_is_asked_for_once_whichever_end_is_heard_of_first(world: World, order: tuple[Event, ...]) -> None:
+    asked = []
+    tracing(world, lambda probe: asked.append(probe.state))  # type: ignore[func-returns-value]
+    await world.put(sending(), *order, arrived(4.0, uid=2))
+    assert asked == [State.DELIVERED]
+
+
+async def test_a_header_that_breaks_the_tracing_costs_nothing_but_a_word(world: World) -> None:
+    def broken(probe: Probe) -> Traced | None:
+        raise RuntimeError("what a header")
+
+    tracing(world, broken)
+    await world.put(sending(), accepted(), arrived(2.0))
+    assert world.counts() == {("r", State.DELIVERED): 1}
+    assert len(world.told.violations) == 1
+    assert "what a header" in world.told.violations[0]
+
+
+async def test_the_raw_header_leaves_the_memory_when_it_was_read(world: World) -> None:
+    tracing(world, lambda probe: traced(probe=probe.id))
+    await world.put(sending(), accepted(), dataclasses.replace(arrived(2.0), raw=b"Received: x"))
+    kept = world.recorder.probes[PROBE].arrived  # its deadline is ahead
+    assert kept is not None
+    assert kept.raw == b""
+    assert await world.ledger.headers(PROBE) == [b"Received: x"]

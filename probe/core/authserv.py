@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
+from probe.core import segments
 from probe.core.resinfo import Said, authentication_results, received_spf
 
 Fields = Sequence[tuple[str, str]]  # (name, unfolded value), from the top
@@ -43,9 +44,6 @@ _COMMENT = re.compile(r"\([^()]*+\)")  # may hold a "by", too
 _BY = re.compile(r"(?:\A|\s)by\s+([^\s;()]+)", re.I)
 _FROM = re.compile(r"\s*from\s+([^\s()]+)", re.I)
 _IP = re.compile(r"(?<![\w.:-])(?:IPv6:)?([\da-f]*+[.:][\da-f.:]++)(?![\w-])", re.I)
-_ADDRESS = re.compile(r"[\d.]+|.*:.*|\[.*")
-_NOBODYS = {"internal", "local", "localdomain", "localhost", "lan", "home", "corp", "private", "intra", "arpa"}
-_SECOND_LEVEL = re.compile(r"(?:com?|net?|org?|gov?|gob|edu|ac|ltd|plc)\.[a-z]{2}")  # co.uk, com.br: not a whole name
 # One provider's names for its hosts.
 _SAME = {"me.com": "icloud.com", "mac.com": "icloud.com", "office365.com": "outlook.com", "aol.com": "yahoo.com"}
 
@@ -74,12 +72,8 @@ class Placed(NamedTuple):
 
 
 def organisation(host: str) -> str:
-    """The domain that was registered, as far as it can be told without the public suffix list; "" for none."""
-    host = host.strip("[]<>.").lower()
-    labels = host.split(".")
-    if len(labels) < 2 or labels[-1] in _NOBODYS or _ADDRESS.fullmatch(host):
-        return ""
-    own = ".".join(labels[-3:] if _SECOND_LEVEL.fullmatch(".".join(labels[-2:])) else labels[-2:])
+    """Whose host it is, under one of their names; "" for nobody's."""
+    own = segments.organisation(host.strip("[]<>"))
     return _SAME.get(own, own)
 
 

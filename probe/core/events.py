@@ -57,19 +57,21 @@ class Reply(NamedTuple):
 
 
 class Part(NamedTuple):
-    """How long the mail was in one segment of its way: between `low` and `high` seconds."""
+    """How long the mail was in one segment of its way: `low` to `high` seconds, by stamps of this resolution."""
 
     segment: Segment
     low: float
     high: float
+    resolution: float = 1.0
 
 
 class Stay(NamedTuple):
-    """How long a host had the mail, by its name in the mail's header: between `low` and `high` seconds."""
+    """The same of a host, by its name in the mail's header."""
 
     host: str
     low: float
     high: float
+    resolution: float = 1.0
 
 
 class Place(NamedTuple):
@@ -215,7 +217,7 @@ class Notified:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What the arrived mail's own header tells of its way: see core/tracing.py. Worked out once, when the delivery was
+    """What the arrived mail's own header tells of its way: see core/way.py. Worked out once, when the delivery was
     measured, from what was known of the hosts' clocks by then."""
 
     probe: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -112,6 +112,9 @@ class Sink:
 
     def unrecognised(self, account: str, reason: str) -> None:
         """A mail carried something like our token and is none of ours; `reason` is a label."""
+
+    def clocks(self, offsets: Mapping[str, tuple[float, float]]) -> None:
+        """By how many seconds mail hosts' clocks are ahead of ours, at least and at most; of all that are known."""
 
     def removed(self, account: str, mails: int) -> None:
         """Probes' mails that were on record have been removed (or left as read, where removing is not safe)."""

@@ -16,7 +16,7 @@ from probe.core.settings import Account
 Owner = Literal["sender", "between", "recipient", "provider", "unresolved"]
 
 _SECOND_LEVEL = re.compile(r"(?:ac|asso|co|com|edu|gob|gouv|gov|gv|id|ltd|me|mil|ne|net|nom|or|org|plc|sch)\.[a-z]{2}")
-_PRIVATE = re.compile(r".*\.(?:corp|home|internal|lan|local|localdomain|localhost)")
+_PRIVATE = re.compile(r".*\.(?:arpa|corp|home|internal|intra|lan|local|localdomain|localhost|private)")
 
 
 def organisation(host: str) -> str:

@@ -21,6 +21,7 @@ from probe.core.events import (
     Judged,
     Notified,
     Rejected,
+    Traced,
     Unconfirmed,
 )
 from probe.core.match import UNRECOGNISED, Verdict
@@ -39,6 +40,7 @@ class Metrics(Definitions, Sink):
         super().__init__()
         self._now = now
         self._last_sent: dict[str, float] = {}  # by route: start of the latest-sent probe that arrived
+        self._clocks: set[str] = set()  # the hosts whose clocks are shown
         self.build.info({"version": version})
         self.render = Exposition(self.registry, lambda: self.routes, standing, now).render
 
@@ -71,6 +73,8 @@ class Metrics(Definitions, Sink):
                 self._notified(route, event, outcome.verdict)
             case Judged():
                 self._judged(route, event)
+            case Traced():
+                self._traced(route, event)
             case Arrived():
                 self._arrived(outcome, event, route)
         if outcome.measured_now:
@@ -104,6 +108,12 @@ class Metrics(Definitions, Sink):
             self.bounces.labels(route, _kind(event.status)).inc()
         elif isinstance(event, Notified) and event.action == "delayed":
             self.delay_notices.labels(route).inc()
+
+    def _traced(self, route: str, traced: Traced) -> None:
+        for part in traced.segments:
+            self.hop_delays.labels(route, part.segment).observe((part.low + part.high) / 2)
+        for method, result in traced.authentication:
+            self.authentications.labels(route, method, result).inc()
 
     def _judged(self, route: str, judged: Judged) -> None:
         if judged.deadline in self.routes[route].deadlines:
@@ -169,6 +179,15 @@ class Metrics(Definitions, Sink):
         """What we cost the provider."""
         if account in self.watched:
             self.asks.labels(account).inc()
+
+    def clocks(self, offsets: Mapping[str, tuple[float, float]]) -> None:
+        """Whose stamps are wrong, and by how much."""
+        for host in self._clocks - offsets.keys():
+            self.clock_offsets.remove_by_labels({"host": host})
+        for host, bounds in offsets.items():
+            for bound, offset in zip(("low", "high"), bounds, strict=True):
+                self.clock_offsets.labels(host, bound).set(offset)
+        self._clocks = set(offsets)
 
     def removal_refused(self, account: str, reason: str) -> None:
         """Why test mails pile up."""

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.metrics import MetricWrapperBase
 
 from probe.core.clocks import Jump
-from probe.core.events import Accepted, Deferred, Failed, Rejected, Unconfirmed
+from probe.core.events import Accepted, Deferred, Failed, Rejected, Segment, Unconfirmed
 from probe.core.match import UNRECOGNISED
 from probe.core.settings import Account, Route
 
@@ -31,6 +31,8 @@ OUTCOMES = {
     Unconfirmed: "unconfirmed",
 }
 _STAGES = ("resolve", "connect", "tls", "ehlo", "auth", "envelope", "data")
+_SEGMENTS: tuple[Segment, ...] = ("submission", "sender", "between", "recipient", "mailbox")  # the usual ones
+_VERDICTS = (("spf", "pass"), ("spf", "fail"), ("dkim", "pass"), ("dkim", "fail"), ("dmarc", "pass"), ("dmarc", "fail"))
 _PLACEMENTS = ("inbox", "junk", "other")
 _UNRECOGNISED = (*sorted(UNRECOGNISED), "forged", "reply", "foreign_sender", "uid_reused")
 _JUMPS: tuple[Jump, ...] = ("step", "suspend", "stall")
@@ -59,6 +61,7 @@ class Definitions:
         self.accounts: set[str] = set()
         self.watched: set[str] = set()  # accounts with a mailbox that is used
         self._define_routes()
+        self._define_ways()
         self._define_mailboxes()
         self._define_own()
 
@@ -146,6 +149,27 @@ class Definitions:
             "route",
         )
         self.skips = counter("probes_skipped", "Probes that were due and not started, by why.", "route", "reason")
+
+    def _define_ways(self) -> None:
+        self.hop_delays = Summary(
+            "mailprobe_hop_delay_seconds",
+            "How long delivered mails were in each segment of their way; the middle of what their headers leave open.",
+            ["route", "segment"],
+            registry=self.registry,
+        )
+        self.authentications = self._counter(
+            "authentication_results",
+            "What the recipient's provider said of a delivered mail's authenticity.",
+            "route",
+            "method",
+            "result",
+        )
+        self.clock_offsets = self._gauge(
+            "clock_offset_seconds",
+            "How far a mail host's clock is ahead of ours, at least and at most.",
+            "host",
+            "bound",
+        )
 
     def _define_mailboxes(self) -> None:
         counter, gauge = self._counter, self._gauge
@@ -253,6 +277,10 @@ class Definitions:
             self.submission_errors.labels(name, stage, reason)
         for stage in _STAGES:
             self.stages.labels(name, stage)
+        for segment in _SEGMENTS:
+            self.hop_delays.labels(name, segment)
+        for method, result in _VERDICTS:
+            self.authentications.labels(name, method, result)
         for placement in _PLACEMENTS:
             self.arrivals.labels(name, placement)
             self.moved.labels(name, placement)

@@ -1,0 +1,199 @@
+"""Where a mail was for how long, by its own header: its hops, the hosts' clocks, and whose hosts they are.
+
+Rules:
+- Times are on our clock. What hosts' stamps tell comes as an interval that holds the truth while their clocks go evenly
+  (core/skew.py); what no stamp tells is as wide as what is around it.
+- A gap belongs to the earlier host: it had the mail until the next one stamped it.
+- All of it is derived from the mail's header and the instants of the probe; nothing here decides what was measured.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from probe.core.authres import Learner, read
+from probe.core.events import Accepted, Arrived, Instant, Part, Segment, Stay, Traced, elapsed
+from probe.core.headers import fields, parse_head
+from probe.core.received import Hop, hops, stamp
+from probe.core.segments import domains, organisation, owners
+from probe.core.settings import Account
+from probe.core.skew import Clocks, Interval, Passage, Stamp
+from probe.core.state import Probe, arrival_bounds
+
+# Seconds by which our own wall clock may disagree with the time that passed; else it was set meanwhile.
+_SET = 0.05
+_OUR_RESOLUTION = 0.001  # seconds; what comes with a stamp of ours waits no longer for it
+_WORDS = {True: "spam", False: "not spam", None: "no verdict"}
+_Held = TypeVar("_Held", Part, Stay)
+_Name = TypeVar("_Name", bound=str)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A host's word that it had the mail, and since when by its clock, if it said so."""
+
+    host: str
+    segment: Segment
+    stamp: Stamp | None
+
+
+@dataclass(slots=True)
+class Tracer:
+    """Learns from every probe that it traces: the hosts' clocks, and where a receiver writes its verdicts. `accounts`:
+    those that are configured, by name."""
+
+    accounts: Callable[[], Mapping[str, Account]]
+    clocks: Clocks = field(default_factory=Clocks)
+    learner: Learner = field(default_factory=Learner)
+
+    def trace(self, probe: Probe) -> Traced | None:
+        """What the header of this probe's mail tells; None where there is none."""
+        arrived, accepted = probe.arrived, probe.answerable
+        if arrived is None or accepted is None or not arrived.raw:
+            return None
+        took = max(0.0, elapsed(probe.started, accepted))
+        submission = Part("submission", took, took, _OUR_RESOLUTION)
+        begun, seen = _begun(probe), arrival_bounds(arrived)[1]
+        if abs(elapsed(begun, arrived.at) - (arrived.at.wall - begun.wall)) > _SET:
+            self.clocks = Clocks()  # ours was set: what we know of the others' differences from it is void
+            return Traced(probe.id, arrived.at, (submission,), (), *self._judged(arrived))
+        marks = self._marks(probe, arrived)
+        known = tuple(mark.stamp for mark in marks if mark.stamp)
+        passage = Passage(begun.wall, max(begun.wall, arrived.at.wall), known)
+        self.clocks.add(passage)
+        way = _Way(self.clocks, passage, self.clocks.place(passage), marks, accepted.wall, seen.wall)
+        segments = (
+            submission,
+            *(Part(segment, *held, fine) for segment, held, fine in way.held(lambda mark: mark.segment)),
+        )
+        stays = tuple(Stay(host, *held, fine) for host, held, fine in way.held(lambda mark: mark.host) if host)
+        return Traced(probe.id, arrived.at, segments, stays, *self._judged(arrived))
+
+    def learn(self, known: Iterable[tuple[Probe, bytes]]) -> None:
+        """Take up what mails of an earlier run told, the oldest first."""
+        for probe, raw in known:
+            if probe.arrived:
+                self.trace(replace(probe, arrived=replace(probe.arrived, raw=raw)))
+
+    def _marks(self, probe: Probe, arrived: Arrived) -> list[_Mark]:
+        way = hops(parse_head(arrived.raw))
+        hosts = [hop.by for hop in way]
+        mine, theirs = self._domains(probe.sender), self._domains(probe.recipient)
+        marks = [_Mark(*each) for each in zip(hosts, owners(hosts, mine, theirs), stamps(way), strict=True)]
+        marks = marks or [_Mark("", "unresolved", None)]
+        account = self.accounts().get(arrived.place.account)
+        if arrived.stored is not None and account and account.imap:
+            host = f"{account.imap.host} (mailbox)"
+            marks.append(_Mark(host, "mailbox", Stamp(host, arrived.stored, 1.0)))
+        return marks
+
+    def _judged(self, arrived: Arrived) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+        """What the receiver said of the mail: of its authenticity, once it is known where it does so, and as spam."""
+        account, mailbox = self.accounts().get(arrived.place.account), arrived.place.account
+        known = fields(arrived.raw)
+        hosts = domains(account) if account else frozenset()
+        verdicts = read(known, self.learner.own(mailbox), hosts)
+        self.learner.learn(mailbox, known, hosts)
+        authentication = tuple(verdicts.summary().items()) if verdicts.trusted else ()
+        return authentication, tuple(f"{spam.header}: {_WORDS[spam.flagged]}" for spam in verdicts.spam)
+
+    def _domains(self, address: str) -> frozenset[str]:
+        found = [domains(account) for account in self.accounts().values() if account.address == address]
+        return frozenset().union(*found) or frozenset({address.rpartition("@")[2].lower()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One mail's way: `accepted` and `seen` by our wall clock (Unix time)."""
+
+    clocks: Clocks
+    passage: Passage
+    places: Sequence[Interval]  # when the marks that have stamps were made
+    marks: Sequence[_Mark]
+    accepted: float
+    seen: float
+
+    def held(self, whose: Callable[[_Mark], _Name]) -> list[tuple[_Name, Interval, float]]:
+        """How long each had the mail, by stamps of which resolution; neighbours with the same name together: from its
+        first mark to the next one's."""
+        firsts, names = [], []
+        for name, run in itertools.groupby(enumerate(self.marks), key=lambda each: whose(each[1])):
+            firsts.append(next(run)[0])
+            names.append(name)
+        since = [Interval(self.accepted, self.accepted), *(self._when(first) for first in firsts[1:])]
+        ends = [*since[1:], Interval(self.seen, self.seen)]
+        rough = [_between(begin, end) for begin, end in zip(since, ends, strict=True)]
+        fine = [_OUR_RESOLUTION, *(self._resolution(first) for first in firsts[1:]), _OUR_RESOLUTION]
+        coarser = [max(ends) for ends in itertools.pairwise(fine)]
+        return list(zip(names, self._narrowed(rough, firsts[1:]), coarser, strict=True))
+
+    def _resolution(self, index: int) -> float:
+        stamp = self.marks[index].stamp
+        return stamp.resolution if stamp else 1.0
+
+    def _when(self, index: int) -> Interval:
+        """When this mark was made; without a stamp of its own, some time between its neighbours' ones."""
+        stamped = [number for number, mark in enumerate(self.marks) if mark.stamp]
+        places = dict(zip(stamped, self.places, strict=True))
+        if index in places:
+            return places[index]
+        before = [place.low for number, place in places.items() if number < index]
+        after = [place.high for number, place in places.items() if number > index]
+        return Interval(max(before, default=self.passage.start), min(after, default=self.passage.end))
+
+    def _narrowed(self, rough: list[Interval], firsts: list[int]) -> list[Interval]:
+        """Two hosts' clocks may be known better against one another than against ours."""
+        stamps = [self.marks[first].stamp for first in firsts]
+        known = [stamp for stamp in stamps if stamp]
+        if len(known) < len(stamps) or len(known) < 2:
+            return rough
+        exact = self.clocks.delays(replace(self.passage, stamps=tuple(known)))
+        inner = [Interval(max(a.low, b.low), min(a.high, b.high)) for a, b in zip(rough[1:-1], exact, strict=True)]
+        return [rough[0], *inner, rough[-1]]
+
+
+def _begun(probe: Probe) -> Instant:
+    """The instant before which no server can have stamped the mail: the first one does so before its 250."""
+    if not isinstance(probe.submitted, Accepted):
+        return probe.started
+    return probe.submitted.at.shifted(-sum(s for stage, s in probe.submitted.stages if stage in ("envelope", "data")))
+
+
+def stamps(way: Sequence[Hop]) -> list[Stamp | None]:
+    """Of each hop. A name that many hosts have (localhost, private addresses) is told apart by the host before it."""
+    found: list[Stamp | None] = []
+    named = ""
+    for hop in way:
+        host = hop.by.lower().rstrip(".")
+        if organisation(host):
+            named = host
+        elif host:
+            host = f"{host} after {named}"
+        when = stamp(hop)
+        found.append(Stamp(host, *when) if when and host else None)
+    return found
+
+
+def _between(begin: Interval, end: Interval) -> Interval:
+    return Interval(max(0.0, end.low - begin.high), max(0.0, end.high - begin.low))
+
+
+def slowest(traced: Traced) -> Part | None:
+    """The segment, beside our own submission, that certainly had the mail for longest; None: not known."""
+    return _longest(part for part in traced.segments if part.segment != "submission")
+
+
+def held_most(traced: Traced) -> str | None:
+    """The host that certainly had the mail for longer than any other; None: not known."""
+    stay = _longest(traced.stays)
+    return stay.host if stay else None
+
+
+def _longest(parts: Iterable[_Held]) -> _Held | None:
+    ordered = sorted(parts, key=lambda part: part.low, reverse=True)
+    if not ordered or any(other.high >= ordered[0].low for other in ordered[1:]):
+        return None
+    return ordered[0]
