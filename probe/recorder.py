@@ -233,6 +233,7 @@ class Recorder:
                     if outcome.measured_now and (event := self._traced(outcome.probe)):
                         after[name] = advance(outcome.probe, event)
                         outcomes.append(Outcome(event, outcome.probe, after[name]))
+                        await asyncio.sleep(0)  # it takes ms, and others' stamps must not wait for hundreds
         return outcomes
 
     def _outcome(self, event: Event, probe: Probe | None) -> Outcome | None:
