@@ -16,6 +16,8 @@ import pytest
 
 from probe.core.events import elapsed
 from probe.core.headers import parse_head
+from probe.core.skew import Interval
+from probe.core.way import held_most, slowest
 
 from .bed.mailbed import address
 from .bed.postfix import arrival_time
@@ -24,7 +26,7 @@ from .bed.service import children, port_open, wait_until
 from .process import Daemon, account, route
 from .test_bed import alive, send
 from .test_cli import mailprobe
-from .travelling import probes, sender_address
+from .travelling import Trip, probes, sender_address
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -148,3 +150,45 @@ def test_the_chain_leaves_nothing_behind_even_when_it_holds_mail() -> None:
     assert not any(map(port_open, ports))
     assert not [left for pid in masters for left in Path("/dev/shm").glob(f"*faketime*_{pid}")]
     wait_until(lambda: threads.issuperset(threading.enumerate()))
+
+
+# -- who held it ---------------------------------------------------------------------------------------------------
+
+LONG = 20.0  # seconds
+_APART = (
+    0.3  # seconds: a host stamps at MAIL FROM and its log tells of RCPT TO, with 50 mails at once on few processors
+)
+
+
+def truth(trip: Trip) -> dict[str, float]:
+    """Seconds in each segment, by the relays' logs."""
+    _, middle, last = trip.way.stays
+    return {
+        "sender": middle.received - trip.accepted.wall,
+        "between": last.received - middle.received,
+        "recipient": trip.way.end - last.received,
+        "mailbox": trip.seen.wall - trip.way.end,
+    }
+
+
+@pytest.mark.timeout(120)
+async def test_in_50_probes_of_50_the_one_who_held_it_is_named_and_the_interval_holds_the_truth(
+    relays: Relays, fresh_user: FreshUser
+) -> None:
+    known, held = [fresh_user() for _ in range(10)], [fresh_user() for _ in range(50)]
+    keepers = {user: number % 3 for number, user in enumerate(held)}
+    for user, keeper in keepers.items():
+        relays.hops[keeper].hold(LONG, sender_address(user))
+    trips = await probes(relays, *([user] for user in known), held, timeout=60.0)
+    wrong = []
+    for user, trip in zip(held, trips[len(known) :], strict=True):
+        assert trip.probe.traced is not None
+        told = {segment: Interval(low, high) for segment, low, high, _ in trip.probe.traced.segments}
+        true = truth(trip)
+        outside = [s for s, t in true.items() if not told[s].low - _APART <= t <= told[s].high + _APART]
+        longest = slowest(trip.probe.traced)
+        right = longest is not None and longest.segment == ["sender", "between", "recipient"][keepers[user]]
+        if outside or not right or held_most(trip.probe.traced) != HOSTS[keepers[user]]:
+            wrong.append((user, told, true))
+        assert max(true.values()) > LONG - 1
+    assert wrong == []

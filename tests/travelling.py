@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probe import clock
-from probe.core.events import Accepted, Instant
+from probe.core.events import Accepted, Instant, Traced
 from probe.core.headers import first, parse_head
 from probe.core.outcome import Outcome, Sink
 from probe.core.settings import Account, Route, Secret, Server, Settings
@@ -47,40 +47,46 @@ class Trip:
 
 
 class _Arrivals(Sink):
-    """`complete` once so many probes were measured."""
+    """Every probe whose way was traced; `news` whenever there is one more."""
 
-    def __init__(self, number: int) -> None:
-        self.number, self.measured, self.complete = number, dict[str, Probe](), asyncio.Event()
+    def __init__(self) -> None:
+        self.traced, self.news = dict[str, Probe](), asyncio.Event()
 
     def observe(self, outcome: Outcome) -> None:
-        if outcome.measured_now and outcome.probe:
-            self.measured[outcome.probe.route] = outcome.probe
-            if len(self.measured) == self.number:
-                self.complete.set()
+        if isinstance(outcome.event, Traced) and outcome.probe:
+            self.traced[outcome.probe.route] = outcome.probe
+            self.news.set()
+
+    async def wait(self, users: Sequence[str]) -> None:
+        while not self.traced.keys() >= set(users):
+            self.news.clear()
+            await self.news.wait()
 
 
-async def probes(relays: Relays, senders: Sequence[str], timeout: float = 30.0) -> list[Trip]:
-    """Send one probe for each of these users, all at once and all to one mailbox, and wait until all were seen.
+async def probes(relays: Relays, *waves: Sequence[str], timeout: float = 30.0) -> list[Trip]:
+    """Send one probe for each of these users, all of a wave at once, each wave after the one before was seen, and all
+    to one mailbox. One prober does it, so that it knows more and more of the relays' clocks.
 
-    The trips are in the order of the senders. Raises TimeoutError when not all are there `timeout` seconds after they
-    were accepted. The mails stay in the mailbox, which nobody else uses.
+    The trips are in the order of the users. Raises TimeoutError when not all of a wave are there `timeout` seconds
+    after they were accepted. The mails stay in the mailbox, which nobody else uses.
     """
-    recipient = fresh_user()
+    recipient, senders = fresh_user(), [user for wave in waves for user in wave]
     settings = _settings(relays, senders, recipient)
-    arrivals, ledger = _Arrivals(len(senders)), Ledger(Path(":memory:"))
+    arrivals, ledger = _Arrivals(), Ledger(Path(":memory:"))
     try:
         async with Prober(settings, ledger, b"k" * 32, clock.now, random.Random(1), arrivals) as prober:
             async with asyncio.timeout(_WATCHING):
                 await prober.watchers[recipient].attempted.wait()
-            submitted = await asyncio.gather(*(prober.send(settings.routes[user], clock.now()) for user in senders))
-            if refused := [it for it in submitted if not isinstance(it, Accepted)]:
-                raise AssertionError(f"not accepted: {refused}")
-            async with asyncio.timeout(timeout):
-                await arrivals.complete.wait()
+            for wave in waves:
+                submitted = await asyncio.gather(*(prober.send(settings.routes[user], clock.now()) for user in wave))
+                if refused := [it for it in submitted if not isinstance(it, Accepted)]:
+                    raise AssertionError(f"not accepted: {refused}")
+                async with asyncio.timeout(timeout):
+                    await arrivals.wait(wave)
     finally:
         ledger.close()
     stored = {first(parse_head(raw), "Message-ID"): raw for raw in relays.mails(recipient)}
-    return [await asyncio.to_thread(_trip, relays, arrivals.measured[user], stored) for user in senders]
+    return [await asyncio.to_thread(_trip, relays, arrivals.traced[user], stored) for user in senders]
 
 
 def _settings(relays: Relays, senders: Sequence[str], recipient: str) -> Settings:
