@@ -6,6 +6,7 @@ Rule: the parsers, the seeds and the promises stand in one table (tests/fuzz/tar
 from __future__ import annotations
 
 import base64
+import dataclasses
 import re
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from probe.core.authres import Verdicts
 from probe.core.dsn import Notice
+from probe.core.explain import explain
 from probe.core.message import Recognised
 from probe.mail.imap_syntax import Fetched, Folder, Framer, Parts
 
@@ -142,6 +144,7 @@ def any_notice(key: bytes, raw: bytes) -> Notice:
         ("received", "finer_stamp", lambda hop: (0.0, 1.0)),
         ("received", "as_json", lambda hop: {"from": "\x1b"}),
         ("header", "values", lambda head, name: ["\ud800"] * len(head[name])),
+        ("trace", "explain", lambda block: dataclasses.replace(explain(block), held=())),
         ("authres", "read", lambda fields, own, hosts=(): Verdicts("\x1b[31m")),
         ("authres", "read", lambda fields, own, hosts=(): Verdicts()),
         ("mime", "mime_parts", lambda raw: []),

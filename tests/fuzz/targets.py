@@ -23,10 +23,14 @@ from pathlib import Path
 from typing import cast
 from unittest.mock import patch
 
+from rich.console import Console
+
 from probe.core.authres import METHODS, Learner, Own, read
 from probe.core.dsn import looks_like_notice, read_notice
 from probe.core.events import Instant
+from probe.core.explain import explain
 from probe.core.headers import fields, parse_head, values
+from probe.core.mailfile import headers
 from probe.core.message import HEADER, Mail, Recognised, compose, recognise, worth_reading
 from probe.core.mime import parts as mime_parts
 from probe.core.received import as_json, hops, parse
@@ -44,9 +48,11 @@ from probe.core.token import (
 from probe.mail import folders, imap_syntax, oauth
 from probe.mail.imap_syntax import Framer, Malformed, Parts
 from probe.mail.imap_wire import Lost, Refused, Wire
+from probe.traced import view
 
 from ..received_corpus import records
 
+CONSOLE = Console(width=80)
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 TOKEN = Token("0123456789abcdef", "gmx-to-own", 1_700_000_000.0, 1_700_000_000.75)
 TEXT, ENVELOPE_ID = mint(KEY, TOKEN), mint_envelope_id(KEY, TOKEN.probe)
@@ -294,6 +300,16 @@ def received(data: bytes) -> None:
     assert parse(data) == parse(data.decode("latin-1"))
     head = parse_head(data)
     assert len(hops(head)) == len(head.get("received", []))
+
+
+def explained(data: bytes) -> None:
+    """Whatever a person pipes into `mailprobe trace`."""
+    for block in headers(data):
+        found = explain(block)
+        assert len(found.hops) == len(found.stamps) == len(found.held)
+        assert all(span is None or 0 <= span.low <= span.high for span in found.held)
+        assert found.slowest is None or found.held[found.slowest]
+        assert "\x1b" not in "".join(segment.text for segment in CONSOLE.render(view(found)))
 
 
 def mime(data: bytes) -> None:
@@ -570,6 +586,13 @@ TARGETS: dict[str, Target] = {
         _RECEIVED_WORDS,
         (b"@", b"from a (@) by b; Mon, 6 May 2024 12:00:00 +0200", b"from @ by b", b"by b with SMTP id @"),
         parse,
+    ),
+    "trace": Target(
+        explained,
+        (*_MAILS, *(b"Received: " + raw + b"\r\n" for raw in _RECEIVED[::9]), b"From a 09:00:00 2007\n" + _MAILS[0]),
+        (*_MAIL_WORDS, *_RECEIVED_WORDS, b"From a 09:00:00 2007\n", b"> ", b"\n\n", b"\xef\xbb\xbf"),
+        (b"@", b"Received: @", b"From a 09:00:00 2007\n@", b"> @"),
+        lambda data: [explain(block) for block in headers(data)],
     ),
     "authres": Target(authenticity, _SIGNED, _SIGNED_WORDS, (b"@", *(name + b": @" for name in _SIGNED_NAMES))),
     "mime": Target(mime, [*_MAILS, *_NOTICES[::3]], _MAIL_WORDS, (*_HEAD_FRAMES, *_BODY_FRAMES)),
