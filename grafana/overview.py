@@ -10,8 +10,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from grafana import page as p
 from grafana.page import make
 from grafana.panels import (
-    DELAY,
     GREY,
+    LIMITS,
     NONE_IS_GOOD,
     NOTHING,
     OUTCOMES,
@@ -24,7 +24,7 @@ from grafana.panels import (
     lines,
     spans,
 )
-from grafana.queries import UP, buckets, deadlines, now, of_prober, of_route, per_minute, series, share
+from grafana.queries import UP, WATCHED, buckets, deadlines, limits, now, of_prober, of_route, per_minute, series, share
 from grafana.state import EXPLAINED, STATE, STATES, TROUBLE
 
 BY = ("route", "deadline")
@@ -35,7 +35,7 @@ def page() -> Dashboard:
     return make(
         "overview",
         "Which routes are fine and which are not, worst first.",
-        [p.JOB, p.INSTANCE, p.ROUTES, p.STUCK, p.OBJECTIVE],
+        [p.JOB, p.INSTANCE, p.ROUTES, p.OBJECTIVE],
         [("", NOW), ("", ROUTES), ("How long mail takes", DELAYS), ("Objective", OBJECTIVE), ("Traffic", TRAFFIC)],
         since="now-6h",
     )
@@ -56,7 +56,6 @@ NOW = [
         now(f"max({of_route('oldest_in_flight_seconds')})"),
         unit="s",
         empty=NOTHING,
-        steps=DELAY,
     ),
     figure(
         "In time, last hour",
@@ -105,9 +104,10 @@ ROUTES = [
         f"{EXPLAINED} A route's name leads to its page.",
         Column("Route", label="route", link=p.ROUTE_PAGE),
         Column("State", STATE, mapping=STATES, width=110),
-        Column("Oldest in flight", f"max by (route) ({of_route('oldest_in_flight_seconds')})", unit="s", steps=DELAY),
+        Column("Watched", f"min by (route) ({WATCHED})", mapping={0: ("no", "purple"), 1: ("yes", "green")}, width=80),
+        Column("Oldest in flight", f"max by (route) ({of_route('oldest_in_flight_seconds')})", unit="s"),
         Column("In flight", f"max by (route) ({of_route('in_flight_probes')})"),
-        Column("Last delay", f"max by (route) ({of_route('last_delivery_latency_seconds')})", unit="s", steps=DELAY),
+        Column("Last delay", f"max by (route) ({of_route('last_delivery_latency_seconds')})", unit="s"),
         Column(
             "Last sent",
             f"time() - max by (route) ({of_route('last_accepted_timestamp_seconds')} > 0)",
@@ -138,11 +138,12 @@ ROUTES = [
 DELAYS = [
     lines(
         "Oldest mail in flight",
-        "The twenty oldest. A sawtooth is normal; a line that climbs is mail that is stuck. Dashed: 30 s and 5 min.",
+        "The twenty oldest. A sawtooth is normal; a line that climbs is mail that is stuck.",
         series(f"topk(20, max by (route) ({of_route('oldest_in_flight_seconds')}))", "{{route}}"),
+        *limits(),
         unit="s",
         empty=NOTHING,
-        steps=DELAY,
+        colours=LIMITS,
     ),
     heat(
         "Queue delay of what arrived",

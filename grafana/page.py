@@ -5,7 +5,9 @@ Rule: a page is looked at from another one with the same time range, prober and 
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.builders.prometheus import Dataquery
@@ -15,15 +17,17 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana.panels import DATASOURCE, Column, Panel, grid
 from grafana.queries import of_prober
 
-# Where people can read docs/; docs/monitoring.md says how to put the address of your copy into the JSON.
-DOCS = "https://mailprobe.example.org/docs"
+# Where people can read docs/, also those of the alerts; docs/monitoring.md says how to put the address of your copy in.
+# Not the daemon's own page: people who need the runbook cannot reach its 127.0.0.1, least of all when it is down.
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+DOCS: str = PROJECT["urls"]["Documentation"]
 RUNBOOK = f"{DOCS}/runbook.md"
 # The name of every alert rule begins like this; ALERTS is Prometheus' own series of them.
 ALERTS = 'ALERTS{alertname=~"Mailprobe.*"}'
 FIRING = 'ALERTS{alertname=~"Mailprobe.*",alertstate="firing"}'
 
 _KEPT = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
-ROUTE_PAGE = "/d/mailprobe-route?" + _KEPT + "&${stuck:queryparam}&var-route=${__value.raw}"
+ROUTE_PAGE = "/d/mailprobe-route?" + _KEPT + "&var-route=${__value.raw}"
 PROBER_PAGE = "/d/mailprobe-prober?" + _KEPT
 
 Variable = dashboard.QueryVariable | dashboard.DatasourceVariable | dashboard.CustomVariable
@@ -64,7 +68,6 @@ def number(name: str, label: str, choices: dict[str, str], default: str) -> Vari
     return dashboard.CustomVariable(name).label(label).values(values).current(option)
 
 
-STUCK = number("stuck", "Stuck after", {"1 min": "60", "5 min": "300", "15 min": "900", "1 h": "3600"}, "5 min")
 OBJECTIVE = number("objective", "Objective", {"95 %": "0.95", "99 %": "0.99", "99.9 %": "0.999"}, "99 %")
 
 

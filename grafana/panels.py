@@ -30,13 +30,13 @@ Mapping = _Mapping[int, tuple[str, str]]  # value → text, colour
 PER_MINUTE = "suffix: /min"
 DATASOURCE = kinds.DataSourceRef(type_val="prometheus", uid="${datasource}")
 PLAIN: Steps = ((None, "text"),)
-DELAY: Steps = ((None, "green"), (30, "yellow"), (300, "red"))  # the deadlines that the documents use
 NONE_IS_GOOD: Steps = ((None, "green"), (1, "red"))
 SHARE: Steps = ((None, "red"), (0.95, "yellow"), (0.99, "green"))
 NOTHING = "no data: no prober, or not scraped"
 ALARM, GREY = "orange", "#6e7077"  # of a figure without data: something is wrong, or nothing has happened yet
 OUTCOMES = {"accepted": "green", "deferred": "yellow", "rejected": "red", "failed": "orange", "unconfirmed": "purple"}
 MET = {"met": "green", "missed": "red", "unknown": "purple"}
+LIMITS = {"shortest deadline": "yellow", "longest deadline": "red"}
 PLACEMENTS = {"inbox": "green", "junk": "red", "other": "yellow"}
 
 _P = TypeVar("_P", stat.Panel, timeseries.Panel, heatmap.Panel, table.Panel, statetimeline.Panel)

@@ -59,6 +59,12 @@ def share(window: str, met: str, *by: str) -> str:
 
 
 UP = f"up{{{PROBER}}}"  # Prometheus' own
+# 1 while the mailbox at a route's end is watched: route:mailprobe_watched:bool, for those who do not record it.
+WATCHED = (
+    f"{of_route('route_info')} * on (job, instance, recipient_account) group_left () "
+    f'label_join({of_prober("mailbox_up")}, "recipient_account", "", "account")'
+)
+DEADLINE = of_route("route_deadline_seconds")
 
 
 # -- as a panel takes them -----------------------------------------------------------------------------------------
@@ -67,6 +73,11 @@ UP = f"up{{{PROBER}}}"  # Prometheus' own
 def series(expr: str, legend: str) -> Dataquery:
     """Lines over time."""
     return Dataquery().expr(expr).legend_format(legend).range()
+
+
+def limits() -> list[Dataquery]:
+    """The deadlines of the routes that are looked at, to draw beside what they limit."""
+    return [series(f"min({DEADLINE})", "shortest deadline"), series(f"max({DEADLINE})", "longest deadline")]
 
 
 def traced(expr: str, legend: str) -> Dataquery:

@@ -12,18 +12,33 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from grafana import page as p
 from grafana.page import make
 from grafana.panels import (
-    DELAY,
     GREY,
+    LIMITS,
     MET,
     OUTCOMES,
     PER_MINUTE,
     PLACEMENTS,
     SHARE,
+    Column,
     figure,
+    grid,
     heat,
     lines,
 )
-from grafana.queries import buckets, now, of_route, per_minute, quantile, series, share, traced, within
+from grafana.queries import (
+    DEADLINE,
+    WATCHED,
+    buckets,
+    limits,
+    now,
+    of_route,
+    per_minute,
+    quantile,
+    series,
+    share,
+    traced,
+    within,
+)
 from grafana.state import EXPLAINED, STATE, STATES
 
 NOTHING = "no such route: not configured, or not scraped"
@@ -34,7 +49,7 @@ def page() -> Dashboard:
     return make(
         "route",
         "One route: how long its mail takes, where it is held up, and what became of it.",
-        [p.JOB, p.INSTANCE, p.ROUTE, p.STUCK],
+        [p.JOB, p.INSTANCE, p.ROUTE],
         [("", NOW), ("How long mail takes", DELAYS), ("Submission", SUBMISSION), ("What became of it", ENDS)],
         since="now-6h",
     )
@@ -52,7 +67,6 @@ NOW = [
         now(f"max({of_route('oldest_in_flight_seconds')})"),
         unit="s",
         empty=NOTHING,
-        steps=DELAY,
     ),
     figure(
         "In flight",
@@ -67,7 +81,6 @@ NOW = [
         now(f"max({of_route('last_delivery_latency_seconds')})"),
         unit="s",
         empty=NOTHING,
-        steps=DELAY,
     ),
     figure(
         "In time",
@@ -86,6 +99,26 @@ NOW = [
         empty=NOTHING,
         steps=((None, "green"), (0.5, "red")),
     ),
+    grid(
+        "What is configured",
+        "Between which accounts, how often, what counts as late and as lost; and whether the recipient's mailbox is "
+        "watched now.",
+        Column("From", label="sender_account"),
+        Column("To", label="recipient_account"),
+        Column("Watched", WATCHED, mapping={0: ("no", "purple"), 1: ("yes", "green")}),
+        *(
+            Column(name, f"{of_route('route_info')} * on (job, instance, route) group_left () {query}", unit="s")
+            for name, query in (
+                ("Sends every", of_route("route_interval_seconds")),
+                ("Shortest deadline", f"min by (job, instance, route) ({DEADLINE})"),
+                ("Longest deadline", f"max by (job, instance, route) ({DEADLINE})"),
+                ("Lost after", of_route("route_lost_after_seconds")),
+            )
+        ),
+        empty=NOTHING,
+        sort=["-From"],
+        size=(24, 4),
+    ),
 ]
 
 LATENCY = of_route("delivery_latency_seconds_bucket")
@@ -103,18 +136,20 @@ DELAYS = [
         "Interpolated between buckets from 0.1 s to 5 days. Dots are single mails, with the probe's id. Mail that "
         "is stuck is not in it.",
         *(traced(quantile(q, LATENCY), name) for q, name in ((0.5, "half"), (0.95, "95 %"), (0.99, "99 %"))),
+        *limits(),
         unit="s",
         empty="nothing arrived",
         log=True,
-        steps=DELAY,
+        colours=LIMITS,
     ),
     lines(
         "Oldest mail in flight",
-        "A sawtooth is normal; a line that climbs is mail that is stuck. Dashed: 30 s and 5 min.",
+        "A sawtooth is normal; a line that climbs is mail that is stuck.",
         series(f"max({of_route('oldest_in_flight_seconds')})", "age"),
+        *limits(),
         unit="s",
         empty=NOTHING,
-        steps=DELAY,
+        colours=LIMITS,
         size=(8, 8),
     ),
     lines(

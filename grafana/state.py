@@ -6,7 +6,7 @@ Rule: the first line that holds wins. A larger number is worse, so sorting by it
 from __future__ import annotations
 
 from grafana.panels import Mapping
-from grafana.queries import deadlines, of_route, within
+from grafana.queries import DEADLINE, WATCHED, deadlines, of_route, within
 
 RECENT = "15m"
 
@@ -22,10 +22,10 @@ STATES: Mapping = {
     STUCK: ("stuck", "red"),
 }
 EXPLAINED = (
-    "**stuck**: a mail is in flight for longer than *Stuck after*. "
+    "**stuck**: a mail is in flight for longer than the route's longest deadline, and the mailbox is watched. "
     "**lost**: one was lost or bounced in the last hour. "
     "**not sent**: none was accepted in 15 minutes, though tried or due. "
-    "**unseen**: a deadline passed while the mailbox was not watched. "
+    "**unseen**: the mailbox is not watched, or was not when a deadline passed. "
     "**late**: one was missed in 15 minutes. "
 )
 
@@ -38,15 +38,15 @@ _MISSED = deadlines(RECENT, "false", "route") + " > 0"
 _UNKNOWN = deadlines(RECENT, "unknown", "route") + " > 0"
 _ACCEPTED = _recent("submissions_total", 'outcome="accepted"')
 _NOT_ACCEPTED = _recent("submissions_total", 'outcome!="accepted"')
-# One figure for all routes. mailprobe_route_deadline_seconds, once it is exported, can take its place.
-_OLD = f"max by (route) ({of_route('oldest_in_flight_seconds')}) > $stuck"
+# As the alert MailprobeMailStuck has it: where nobody looks, age alone says nothing about the provider.
+_OLD = f"{of_route('oldest_in_flight_seconds')} > on (job, instance, route) max by (job, instance, route) ({DEADLINE})"
+_STUCK = f"({_OLD}) and on (job, instance, route) ({WATCHED} == 1)"
 
 _CASES = (
-    # Where nobody could look, age alone says nothing about the provider; a missed deadline says that somebody looked.
-    (STUCK, f"{_OLD} unless ({_UNKNOWN} unless {_MISSED})"),
+    (STUCK, f"max by (route) ({_STUCK})"),
     (LOST, f"{_recent('lost_probes_total', window='1h')} + {_recent('bounces_total', window='1h')} > 0"),
     (REFUSED, f"{_NOT_ACCEPTED} + {_recent('probes_skipped_total')} > 0 unless {_ACCEPTED} > 0"),
-    (UNSEEN, _UNKNOWN),
+    (UNSEEN, f"{_UNKNOWN} or max by (route) ({WATCHED} == 0)"),
     (LATE, _MISSED),
     (NEW, f"max by (route) ({of_route('last_arrival_timestamp_seconds')}) == 0"),
     (FINE, f"max by (route) ({of_route('in_flight_probes')})"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from .bed.service import BedError, run_tool
 from .exported import complaints, exported, samples
 from .make import ROOT, make_account, make_accounts, make_route
 
+DOCS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Documentation"]
 DEPLOY = ROOT / "deploy" / "prometheus"
 FILES = [DEPLOY / "recording.yml", DEPLOY / "alerts.yml"]
 
@@ -136,7 +138,7 @@ class Case:
             "exp_annotations": {
                 "summary": self.summary,
                 "description": self.description,
-                "runbook_url": f"docs/runbook.md#{self.alert.lower()}",
+                "runbook_url": f"{DOCS}/runbook.md#{self.alert.lower()}",
             },
         }
 
@@ -454,7 +456,7 @@ def test_every_alert_has_a_severity_a_summary_numbers_and_a_section_in_the_runbo
     assert set(sections.values()) == {"page", "ticket"}
     for name, alert in alerts.items():
         assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
-        assert alert["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
+        assert alert["annotations"]["runbook_url"] == f"{DOCS}/runbook.md#{name.lower()}"
         section = runbook.partition(f"### {name}\n")[2].partition("\n### ")[0]
         assert "**Provider or prober?**" in section
         assert "**Do:**" in section
