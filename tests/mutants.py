@@ -104,6 +104,7 @@ EQUIVALENT = {
     r".*(DelayHigh|DeadlinesMissed|LoopStalled|MailInJunk|SubmissionFailing|UnknownHigh): > \(\d\) → >=": (
         "of extrapolated rates, none is at its threshold but by rounding"
     ),
+    r"MailprobeSubmissionFailing: 0 \(1\) → 1": "an increase by one is extrapolated to more",
     r".*since_accepted:seconds: >= \(1\) → >": "both branches have the same value then",
 }
 

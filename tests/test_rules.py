@@ -239,7 +239,7 @@ CASES = [
     ),
     Case(
         "MailprobeDelayHigh", "ticket", 60, 600,
-        latencies(**{"10.0": "0x60 0+1x100", "30.0": "0+1x160", "+Inf": "0+1x160"}),
+        latencies(**{"10.0": "0x60 0+1x100", "30.0": "0+1x35 0+1x125", "+Inf": "0+1x35 0+1x125"}),  # restarted
         (latencies(**{"10.0": "0+1x100", "30.0": "0+1x100", "+Inf": "0+1x100"}),),
         "Mail is slow on r",
         "On r (gmx → own) one mail in ten took longer than 28s in the last 30 minutes; the shortest deadline is 30s.",
@@ -248,11 +248,11 @@ CASES = [
     ),
     Case(
         "MailprobeDeadlinesMissed", "ticket", 180, 300,
-        deadlines(true="0+4x200", false="0+1x45 45x200", unknown="0+20x200"),
+        deadlines(true="0+4x35 0+4x200", false="0+1x35 0+1x9 9x200", unknown="0+20x200"),  # restarted
         (
             deadlines(true="0+12x100", false="0+1x100"),
             deadlines(true="0+1x100", unknown="0+9x100"),
-            deadlines(false="0x20 2x30 4x100"),  # four, but two in half an hour
+            deadlines(false="0x5 2x30 4x100"),  # four, but two in half an hour
         ),
         "Mail on r misses its deadline of 30 s",
         "On r (gmx → own) 20% of the mails of the last 30 minutes were not there 30 s after they had been accepted.",
@@ -335,22 +335,22 @@ CASES = [
         until=3930,
     ),
     Case(
-        "MailprobeMailInJunk", "ticket", 30, 300,
-        arrivals(inbox="0+4x300", junk="0+0.5x40 20+0x260", moved="0+0.5x40 20+0x260"),
+        "MailprobeMailInJunk", "ticket", 300, 300,
+        arrivals(inbox="0+4x300", junk="0+0.5x20 10+0x260", moved="0+0.5x20 10+0x260"),
         (arrivals(inbox="0+4x100", junk="0x100"), arrivals(inbox="0+12x100", junk="0+1x100")),
         "Mail on r goes to junk",
-        "On r (gmx → own) 22.22% of the mails that arrived in the last hour were put into the junk folder.",
-        until=2850,
+        "On r (gmx → own) 15.38% of the mails that arrived in the last hour were put into the junk folder.",
+        at="2h", step="5m", until=8100,
     ),
     Case(
         "MailprobeSubmissionFailing", "page", 120, 120,
-        submissions(accepted="0+4x100", failed="0+1x50 50x100"),
+        submissions(accepted="0+4x40 0+4x200", failed="0+1x40 0+1x9 9x200"),  # restarted
         (
             submissions(accepted="0+12x100", failed="0+1x100"),
-            submissions(accepted="0x30 5x100", failed="0x30 1x100"),  # with those that were deferred, two
+            submissions(accepted="0x5 5x30 10x100", failed="0x5 1x30 2x100"),  # two in half an hour
         ),
         "Submissions on r fail: connect, refused",
-        "On r (gmx → own) 30 submissions of the last 30 minutes ended in stage connect with refused.",
+        "On r (gmx → own) 29 submissions of the last 30 minutes ended in stage connect with refused.",
         at="45m", step="1m", labels=labels(**ROUTE, stage="connect", reason="refused"),
         until=3900,
     ),
@@ -368,8 +368,8 @@ CASES = [
     ),
     Case(
         "MailprobeNothingSent", "page", 270, 300,
-        sent("0x100", configured_at="60x100"),
-        (sent("0x100", configured_at="720x100"),),
+        sent("30x100", configured_at="60x100"),
+        (sent("30x100", configured_at="720x100"),),
         "Nothing is sent on r",
         "On r (gmx → own) no mail has been accepted for 14m 0s; one is due every 1m 0s.",
     ),
