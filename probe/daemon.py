@@ -13,15 +13,18 @@ import logging
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from probe import __version__, clock, keyfile, web
 from probe.board import Board
 from probe.core.clocks import jumps
 from probe.core.events import Instant
 from probe.core.outcome import RouteView, Sink, Sinks
+from probe.core.progress import Work
 from probe.core.schedule import due_times
 from probe.core.settings import Route, Settings
 from probe.core.state import State
@@ -48,8 +51,14 @@ class Running:
 
     prober: Prober
     board: Board
-    port: int
-    essential: list[asyncio.Task[None]] = field(default_factory=list)  # if one of these ends, it is a bug
+    schedule: _Schedule
+    port: int = 0
+    essential: list[asyncio.Future[None]] = field(default_factory=list)  # if one of these ends, it is a bug
+
+    def works(self) -> Iterator[Work]:
+        """Everything that must get on."""
+        yield from self.prober.works()
+        yield from self.schedule.works()
 
     def views(self) -> list[RouteView]:
         """Every route as it stands now."""
@@ -69,18 +78,18 @@ async def started(
     metrics.configure(settings.accounts, settings.routes)
     sinks = Sinks(metrics, LogSink(), board, *more, on_bug=_listener_failed)
     prober = Prober(settings, ledger, key, clock.now, rng, sinks)
-    running = Running(prober, board, 0)
+    schedule = _Schedule(prober, metrics, rng)
+    running = Running(prober, board, schedule)
     pages = web.Pages(metrics.render, prober.has_tried_everything, running.views)
     try:
         await prober.load()
         async with web.serve(pages, settings.listen_host, settings.listen_port) as running.port, prober:
-            schedule = _Schedule(prober, metrics, rng)
             background = [
                 asyncio.create_task(_watch_clocks(metrics, sinks)),
                 asyncio.create_task(_keep_house(ledger, prober, sinks)),
                 asyncio.create_task(_reload_on_hangup(prober, metrics, schedule, reload, sinks)),
             ]
-            running.essential = [*background, *prober.essential()]
+            running.essential = [*background, *prober.essential(), schedule.broken]
             schedule.follow(settings.routes)
             try:
                 yield running
@@ -103,10 +112,11 @@ async def run(settings: Settings, reload: Callable[[], Settings]) -> None:
     async with started(settings, reload, rng, supervision.status, supervision) as running:
         about = {"version": __version__, "routes": len(settings.routes), "away": running.prober.away}
         log.info(line("started", **about, listen=f"{settings.listen_host}:{running.port}"))
-        supervised = asyncio.create_task(supervision.run(running.prober, running.views))
+        supervised = asyncio.create_task(supervision.run(running.prober, running.works, running.views))
         running.essential.append(supervised)
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({stopping, *running.essential}, return_when=asyncio.FIRST_COMPLETED)
+        essential: set[asyncio.Future[Any]] = {stopping, *running.essential}
+        await asyncio.wait(essential, return_when=asyncio.FIRST_COMPLETED)
         supervision.stopping()
         if not stopping.done():
             log.critical("bug: a task that must never end has ended; stopping, so that it is noticed")
@@ -125,6 +135,13 @@ class _Schedule:
         self._prober, self._sink, self._rng = prober, sink, rng
         self._routes: dict[str, tuple[Route, asyncio.Task[None]]] = {}
         self._running: set[asyncio.Task[object]] = set()
+        self._steps: Counter[str] = Counter()
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # done when a route's task ended
+
+    def works(self) -> Iterator[Work]:
+        """Every route's task: one that hangs sends nothing, and nothing that is not sent is late."""
+        for name in self._routes:
+            yield Work(f"the schedule of {name}", self._steps[name], False, 3 * _STEP)
 
     def follow(self, routes: dict[str, Route]) -> None:
         """Schedule these routes; those that did not change keep their phase."""
@@ -134,11 +151,23 @@ class _Schedule:
                 del self._routes[name]
         for name, route in routes.items():
             if name not in self._routes:
-                self._routes[name] = route, asyncio.create_task(self._follow(route))
+                task = asyncio.create_task(self._follow(route), name=name)
+                task.add_done_callback(self._ended)
+                self._routes[name] = route, task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._routes.get(task.get_name(), (None, None))[1] is not task or self.broken.done():
+            return  # it was told to
+        if not task.cancelled() and (error := task.exception()):
+            self.broken.set_exception(error)
+        else:
+            self.broken.set_result(None)
 
     async def stop(self) -> None:
         """Start nothing more; let what runs end if it ends soon."""
-        for _, task in self._routes.values():
+        tasks = [task for _, task in self._routes.values()]
+        self._routes.clear()
+        for task in tasks:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=_GRACE)
@@ -149,7 +178,8 @@ class _Schedule:
     async def _follow(self, route: Route) -> None:
         now = self._prober.clock
         for due in due_times(now().boot, route.every, self._rng):
-            while (delay := due - now().boot) > 0:  # noqa: ASYNC110 - nobody can set an event when time has passed
+            while (delay := due - now().boot) > 0:
+                self._steps[route.name] += 1
                 await asyncio.sleep(min(max(delay, _LEAST), _STEP))
             if -delay >= route.every:
                 self._sink.skipped(route.name, "overslept")  # suspended, or the loop stood still for a period

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from probe import clock
 from probe.core.outcome import RouteView, Sink
-from probe.core.progress import Progress
+from probe.core.progress import Progress, Work
 from probe.log import line
 from probe.notify import Notifier
 from probe.prober import Prober
@@ -37,20 +37,22 @@ class Supervision(Sink):
         self._stalled: list[str] = []
         self._ready = False
 
-    async def run(self, prober: Prober, views: Callable[[], Sequence[RouteView]]) -> None:
+    async def run(
+        self, prober: Prober, works: Callable[[], Iterable[Work]], views: Callable[[], Sequence[RouteView]]
+    ) -> None:
         """Until cancelled."""
         every = min(_REFRESH, self._notifier.watchdog / 3) if self._notifier.watchdog else _REFRESH
         while not prober.has_tried_everything():
             tried = sum(watcher.attempted.is_set() for watcher in prober.watchers.values())
             self._notifier.tell(STATUS=f"starting: {tried} of {len(prober.watchers)} mailboxes tried")
-            if self._moves(prober):
+            if self._moves(works()):
                 self._notifier.tell(EXTEND_TIMEOUT_USEC=int(3 * _REFRESH * 1e6))
             await asyncio.sleep(_LOOK)
         self._ready = True
         self._notifier.tell(READY=1)
         log.info(line("ready"))
         while True:
-            if self._moves(prober):
+            if self._moves(works()):
                 self._notifier.tell(WATCHDOG=1, STATUS=self.status.text(prober.settings, views()))
             await self._pause(every)
 
@@ -61,8 +63,8 @@ class Supervision(Sink):
             if self.status.news != heard:
                 return
 
-    def _moves(self, prober: Prober) -> bool:
-        stalled = self._progress.stalled(prober.works(), clock.reading().awake)
+    def _moves(self, works: Iterable[Work]) -> bool:
+        stalled = self._progress.stalled(works, clock.reading().awake)
         if stalled and not self._stalled:
             log.critical(line("bug", stalled=", ".join(stalled)))
         self._stalled = stalled

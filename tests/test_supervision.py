@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,6 +69,37 @@ async def test_a_task_that_must_not_end_ends_the_daemon(
     ]
 
 
+async def test_a_routes_schedule_that_ends_ends_the_daemon(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_more(*_: object) -> Iterator[float]:
+        yield clock.now().boot
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(daemon, "due_times", no_more)
+    with pytest.raises(ZeroDivisionError):
+        async with asyncio.timeout(10):
+            await daemon.run(settings, lambda: settings)
+    assert "bug: a task that must never end has ended" in caplog.text
+
+
+async def test_a_routes_schedule_that_waits_takes_steps_until_the_route_is_gone(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "_STEP", 0.01)
+    async with asyncio.timeout(10), daemon.started(settings, lambda: settings, random.Random(1)) as running:
+        before, now = ({work.name: work for work in running.works()} for _ in range(2))
+        while now["the schedule of r"].steps < before["the schedule of r"].steps + 3:
+            await asyncio.sleep(0.01)
+            now = {work.name: work for work in running.works()}
+        assert not now["the schedule of r"].resting, "so that one that hangs stands still"
+        assert {"a", "the recorder"} < now.keys()
+        running.schedule.follow({})
+        await asyncio.sleep(0)
+        assert "the schedule of r" not in {work.name for work in running.works()}
+        assert not running.schedule.broken.done(), "it was told to end"
+
+
 # -- the service manager -------------------------------------------------------------------------------------------
 
 
@@ -104,7 +135,7 @@ async def told(tmp_path: Path, settings: Settings) -> AsyncIterator[Supervised]:
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Manager, sock=wire)
         stage = Stage(settings, {"a": SimpleNamespace(attempted=asyncio.Event())}, Work("x", 0, True, 60.0))
         supervision = Supervision(Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1000000"}))
-        task = asyncio.create_task(supervision.run(cast(Prober, stage), list))
+        task = asyncio.create_task(supervision.run(cast(Prober, stage), stage.works, list))
         yield stage, supervision, heard
         task.cancel()
         transport.close()
