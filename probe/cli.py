@@ -1,7 +1,7 @@
 """The command line: parses, calls, prints. The only module that prints; how things look is in show.py.
 
-Exit codes: 0 fine; 2 for a configuration that cannot be used (3 from `once`, as monitoring plugins ask); else as each
-command says.
+Exit codes: 0 fine; 2 for a configuration that cannot be used (3 from `once`, as monitoring plugins ask); 75 for what
+may pass by itself, such as a full disk, so that trying again is worth it; else as each command says.
 """
 
 from __future__ import annotations
@@ -346,17 +346,26 @@ def _console() -> Console:
 
 
 def _run(job: Coroutine[Any, Any, _T]) -> _T:
-    """Run to the end, on uvloop where it is installed; what a user can mend becomes one line and exit code 2."""
+    """Run to the end, on uvloop where it is installed; what a user can mend becomes one line and exit code 2 or 75."""
     gc.freeze()  # what is loaded by now stays: shorter pauses while mails are stamped
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(job)
     except (LedgerError, keyfile.KeyFileError) as error:
-        _fail(str(error))
+        _fail(str(error), 75 if _may_pass(error.__cause__) else 2)
     except OSError as error:
-        # An address that this machine does not have may come, as that of a network does after a boot: worth a restart.
-        code = 1 if error.errno == errno.EADDRNOTAVAIL else 2
-        _fail(f"cannot listen: {error.strerror or error}; choose another address with --listen HOST:PORT", code)
+        text = f"cannot listen: {error.strerror or error}; choose another address with --listen HOST:PORT"
+        _fail(text, 75 if _may_pass(error) else 2)
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether trying again may help: a disk gets room, another process ends, an address comes with its network. Not
+    so a file that is not what it should be, nor a place that is not ours."""
+    if (code := getattr(error, "sqlite_errorcode", None)) is not None:
+        return code & 0xFF not in {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
+    return isinstance(error, OSError) and error.errno not in {
+        errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    }  # fmt: skip
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

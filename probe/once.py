@@ -36,6 +36,7 @@ from probe.core.words import duration
 from probe.ledger import Ledger
 from probe.prober import Prober
 
+_SERVICE = Path("/var/lib/mailprobe")  # where the service has its key, whoever asks
 _CLEAN_UP = 5.0  # seconds that removing the mail may take afterwards
 
 Verdict = Literal["ok", "warning", "critical", "unknown"]
@@ -70,9 +71,10 @@ async def once(
     listener = _Listener(began, tell)
     ledger = Ledger(Path(":memory:"))
     only = _only(settings, route)
+    key = key or _key(settings, listener)
     try:
         # Random phases and jitter, not secrets.
-        async with Prober(only, ledger, key or _key(settings), clock.now, random.Random(), listener) as prober:  # noqa: S311
+        async with Prober(only, ledger, key, clock.now, random.Random(), listener) as prober:  # noqa: S311
             watcher = prober.watchers[route.recipient]
             await watcher.attempted.wait()
             if not watcher.up:
@@ -105,12 +107,16 @@ def _only(settings: Settings, route: Route) -> Settings:
     return dataclasses.replace(settings, routes={route.name: route}, accounts=accounts)
 
 
-def _key(settings: Settings) -> bytes:
-    """The installation's key, so that its daemon counts the probe as foreign and not as forged; else one for now."""
-    try:
-        return keyfile.load(settings.state_dir, make=False)
-    except keyfile.KeyFileError:
-        return secrets.token_bytes(32)
+def _key(settings: Settings, listener: _Listener) -> bytes:
+    """The installation's key, or that of the service on this machine, so that a daemon counts the probe as foreign and
+    not as forged; else one for now."""
+    for place in (settings.state_dir, _SERVICE):
+        try:
+            return keyfile.load(place, make=False)
+        except keyfile.KeyFileError as error:
+            if isinstance(error.__cause__, PermissionError):
+                listener.step("without key", detail=f"not ours to read: the daemon of {place} will count a forged mail")
+    return secrets.token_bytes(32)
 
 
 def _not_accepted(route: Route, submitted: Submitted) -> Result:

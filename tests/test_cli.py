@@ -122,18 +122,33 @@ def test_a_route_without_deadlines_has_a_verdict_without_limits() -> None:
     assert re.fullmatch(r"OK - r: delivered \| latency=\d+\.\d{3}s", line.plain)
 
 
-@pytest.mark.parametrize(("listen", "code"), [("192.0.2.1:10925", 1), ("127.0.0.1:{taken}", 2)])
-def test_an_address_that_may_come_is_worth_a_restart_and_one_that_is_taken_is_not(
-    listen: str, code: int, tmp_path: Path
-) -> None:
+def ended(directory: Path, listen: str, state_dir: Path) -> tuple[int, str]:
+    """The exit code of a daemon that cannot start, and its last line."""
+    config = directory / "mailprobe.toml"
+    nobody = '{ host = "127.0.0.1", port = 9, tls = "implicit" }'
+    account = f'[accounts.a]\naddress = "a@example.org"\nsmtp = {nobody}\nimap = {nobody}\n'
+    config.write_text(f'state_dir = "{state_dir}"\n{account}{route("r", "a", "a", "1h")}')
+    environ = {**os.environ, "MAILPROBE_ACCOUNTS__A__PASSWORD": "x"}
+    command = [MAILPROBE, "run", "-c", config, "--listen", listen]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50, env=environ)
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("listen", ["192.0.2.1:10925", "127.0.0.1:{taken}"])
+def test_an_address_that_may_come_or_be_given_back_is_worth_a_restart(listen: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = listen.format(taken=taken.getsockname()[1])
-        config = tmp_path / "mailprobe.toml"
-        nobody = '{ host = "127.0.0.1", port = 9, tls = "implicit" }'
-        account = f'[accounts.a]\naddress = "a@example.org"\nsmtp = {nobody}\nimap = {nobody}\n'
-        config.write_text(f'state_dir = "{tmp_path}/state"\n{account}{route("r", "a", "a", "1h")}')
-        environ = {**os.environ, "MAILPROBE_ACCOUNTS__A__PASSWORD": "x"}
-        command = [MAILPROBE, "run", "-c", config, "--listen", address]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50, env=environ)
-    assert done.returncode == code
-    assert done.stderr.splitlines()[-1].startswith("mailprobe: cannot listen: ")
+        code, line = ended(tmp_path, listen.format(taken=taken.getsockname()[1]), tmp_path / "state")
+    assert code == 75
+    assert line.startswith("mailprobe: cannot listen: ")
+
+
+@pytest.mark.parametrize("state_dir", ["file", "damaged", "key"])
+def test_a_state_that_is_not_ours_or_damaged_is_not_worth_a_restart(state_dir: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for name in ("damaged", "key"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "damaged/ledger.sqlite").write_bytes(b"x" * 5000)
+    (tmp_path / "key/key").write_bytes(b"short")
+    code, line = ended(tmp_path, "127.0.0.1:0", tmp_path / state_dir)
+    assert code == 2
+    assert str(tmp_path / state_dir) in line

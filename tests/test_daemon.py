@@ -368,7 +368,9 @@ def test_two_daemons_never_share_a_ledger(bed: MailBed, fresh_user: Callable[[],
     with Daemon(tmp_path, account(bed, a) + account(bed, b) + route("one", a, b)) as daemon:
         second = Daemon(tmp_path, account(bed, a) + account(bed, b) + route("one", a, b))
         second.log_file = tmp_path / "second"
-        with pytest.raises(DidNotStart, match=r"exit code 2: mailprobe: .*/ledger.sqlite: in use by another mailprobe"):
+        with pytest.raises(
+            DidNotStart, match=r"exit code 75: mailprobe: .*/ledger.sqlite: in use by another mailprobe"
+        ):
             second.start()
         daemon.stop()
 

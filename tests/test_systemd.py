@@ -200,6 +200,101 @@ def test_a_killed_service_and_a_frozen_one_are_restarted_and_know_their_mail_in_
     assert [line for line in journal if line.startswith("Fatal Python error: Aborted")], "and where it stood"
 
 
+# Run instead of mailprobe: once /run/stuck has the number of the process, the next commit does not end.
+STUCK = """
+import asyncio, os, pathlib, threading
+from probe import cli, ledger, prober
+
+prober._COMMIT = 1.0
+ours, theirs, taken = threading.Lock(), threading.Lock(), threading.Event()
+
+def writer_wants_what_the_loop_has():
+    with theirs:
+        taken.set()
+        ours.acquire()
+
+def loop_wants_what_the_writer_has(self):
+    with ours:
+        self._thread.submit(writer_wants_what_the_loop_has)
+        taken.wait()
+        theirs.acquire()
+
+async def commit(self, *args, really=ledger.Ledger.commit):
+    stuck = pathlib.Path("/run/stuck")
+    pid, how = stuck.read_text().split() if stuck.exists() else ("", "")
+    if pid == str(os.getpid()):
+        if how == "deadlock":
+            loop_wants_what_the_writer_has(self)
+        await asyncio.Event().wait()
+    await really(self, *args)
+
+ledger.Ledger.commit = commit
+cli.main()
+"""
+
+
+def test_a_deadlock_and_a_recorder_that_hangs_end_in_a_restart_and_the_journal_says_why(service: Service) -> None:
+    service.box.write("/run/stuck.py", STUCK)
+    start = "[Service]\nExecStart=\nExecStart=/opt/mailprobe/bin/python3 /run/stuck.py run\n"
+    service.box.write(f"/etc/systemd/system/{UNIT}.d/stuck.conf", start)
+    service.box.do("systemctl", "daemon-reload")
+    service.configure(service.route("r"))
+    service.start()
+    service.until(lambda: service.metric("mailprobe_delivery_latency_seconds_count") >= 1, "mail is measured")
+    for times, how in enumerate(("deadlock", "hang"), 1):
+        pid = service.show("MainPID")
+        service.box.write("/run/stuck", f"{pid} {how}")
+        service.until_restarted(times)
+        assert service.show("MainPID") != pid
+    service.until(lambda: service.metric("mailprobe_delivery_latency_seconds_count") >= 1, "mail is measured again")
+    journal = service.journal()
+    watchdog = [number for number, line in enumerate(journal) if "Watchdog timeout" in line]
+    assert len(watchdog) == 2
+    before, between = journal[: watchdog[0]], journal[watchdog[0] : watchdog[1]]
+    for where in ("loop_wants_what_the_writer_has", "writer_wants_what_the_loop_has"):
+        assert [line for line in between if line.endswith(f"in {where}")], "both ends of the deadlock"
+    assert not [line for line in before if "stalled=" in line], "the loop could not say it"
+    assert 'bug stalled="the recorder"' in between
+
+
+def test_a_full_disk_at_the_start_is_tried_again_until_there_is_room(service: Service) -> None:
+    service.configure(service.route("r"))
+    state = "/var/lib/private/mailprobe"
+    service.box.do("install", "-d", "-m", "700", "/var/lib/private", state)
+    service.box.do("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", state)
+    try:
+        service.box.call("dd", "if=/dev/zero", f"of={state}/filler", "bs=64k")
+        service.box.do("systemctl", "start", "--no-block", UNIT)
+        service.until(lambda: int(service.show("NRestarts")) >= 2, "it is tried again")
+        assert [line for line in service.journal() if "status=75/TEMPFAIL" in line]
+        assert [line for line in service.journal("--priority=crit") if "No space left on device" in line]
+        service.box.do("rm", f"{state}/filler")
+        service.until(lambda: service.show("ActiveState") == "active", "there is room")
+        service.until(lambda: service.metric("mailprobe_delivery_latency_seconds_count") >= 1, "mail is measured")
+        service.box.do("systemctl", "stop", UNIT)
+    finally:
+        service.box.do("umount", "-l", state)
+
+
+def test_a_mail_by_hand_is_foreign_to_the_service_if_root_sends_it_and_forged_else(service: Service) -> None:
+    service.configure(service.route("r", "1h"))
+    file, heading = "/etc/mailprobe/mailprobe.toml", f"[accounts.{service.recipient}]\n"
+    # Else it may be gone before the service has seen it.
+    service.box.write(file, service.box.do("cat", file).replace(heading, f"{heading}keep_mails = true\n"))
+    service.start()
+    passwords = [
+        f"MAILPROBE_ACCOUNTS__{name.upper()}__PASSWORD={service.bed.password}"
+        for name in (service.sender, service.recipient, "dead")
+    ]
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/nonexistent", *passwords)
+    for who, reason in ((("env", f"CREDENTIALS_DIRECTORY={CREDENTIALS}"), "foreign"), (nobody, "forged")):
+        done = service.box.call(*who, "mailprobe", "once", "r")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert ("without key" in done.stdout) == (reason == "forged")
+        name = "mailprobe_unrecognised_messages_total"
+        service.until(lambda name=name, reason=reason: service.metric(name, reason=reason) == 1, reason)
+
+
 def test_a_night_without_dns_is_survived_by_one_process(service: Service) -> None:
     service.configure(service.route("r"))
     config = service.box.do("cat", "/etc/mailprobe/mailprobe.toml").replace(
