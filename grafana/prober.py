@@ -177,6 +177,19 @@ CLOCKS = [
         empty=NOTHING,
         size=(8, 8),
     ),
+    grid(
+        "Clocks of mail hosts",
+        "How far each host's clock is ahead of ours, as its stamps on our mails prove. If most are off to one side, it "
+        "is our clock that is wrong.",
+        Column("Host", label="host"),
+        *(
+            Column(name, f"max by (host) ({of_prober('clock_offset_seconds', bound)})", unit="s")
+            for name, bound in (("At least", 'bound="low"'), ("At most", 'bound="high"'))
+        ),
+        empty="no mail has arrived",
+        sort=["At least"],
+        size=(24, 8),
+    ),
 ]
 
 LEDGER = [

@@ -1,7 +1,6 @@
 """One route: how long its mail takes, where it is held up, and what became of it.
 
-Rule: in the order of a mail's life: submitted, held, arrived. (Who held it, hop by hop, and what the recipient's server
-said of SPF, DKIM and DMARC are not measured yet.)
+Rule: in the order of a mail's life: submitted, held, arrived.
 """
 
 from __future__ import annotations
@@ -50,7 +49,13 @@ def page() -> Dashboard:
         "route",
         "One route: how long its mail takes, where it is held up, and what became of it.",
         [p.JOB, p.INSTANCE, p.ROUTE],
-        [("", NOW), ("How long mail takes", DELAYS), ("Submission", SUBMISSION), ("What became of it", ENDS)],
+        [
+            ("", NOW),
+            ("How long mail takes", DELAYS),
+            ("Who held it", HOLDERS),
+            ("Submission", SUBMISSION),
+            ("What became of it", ENDS),
+        ],
         since="now-6h",
     )
 
@@ -174,6 +179,33 @@ DELAYS = [
         stacked=True,
         colours=MET,
         size=(8, 8),
+    ),
+]
+
+HOP = "hop_delay_seconds"
+HOLDERS = [
+    lines(
+        "Who had the mail",
+        "Mean time in each segment, of the mails that arrived: the middle of what their headers leave open. *sender*, "
+        "*recipient*: their providers; *mailbox*: stored, and not seen yet; *unresolved*: no stamp tells.",
+        series(
+            f"sum by (segment) (rate({of_route(f'{HOP}_sum')}[$__rate_interval]))"
+            f" / (sum by (segment) (rate({of_route(f'{HOP}_count')}[$__rate_interval])) > 0)",
+            "{{segment}}",
+        ),
+        unit="s",
+        empty="nothing arrived",
+        stacked=True,
+    ),
+    lines(
+        "What the receiver said",
+        "Mails per minute by what the recipient's provider found of SPF, DKIM and DMARC, by its own word; once three "
+        "mails have shown where it writes that.",
+        series(
+            f"{per_minute(of_route('authentication_results_total'), 'method', 'result')} > 0", "{{method}} {{result}}"
+        ),
+        unit=PER_MINUTE,
+        empty="nothing said",
     ),
 ]
 

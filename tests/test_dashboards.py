@@ -28,7 +28,7 @@ from probe.metrics import exposition
 from . import hour
 from .bed.mailbed import MailBed
 from .bed.prometheus import Prometheus
-from .bed.service import run_tool
+from .bed.service import run_tool, wait_until
 from .make import ROOT
 from .process import Daemon, account, route
 from .test_docs import documented_labels, exported_samples
@@ -337,6 +337,8 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
             )  # fmt: skip
             prometheus.stop()
             prometheus.start()
+        firing = 'ALERTS{alertstate="firing"}'
+        wait_until(lambda: prometheus.api("query", query=firing)["result"], 60, "alerts are firing")
         yield Past(prometheus, end)
 
 

@@ -109,6 +109,18 @@ def stalls(quick: str, all_of_them: str) -> Series:
     }
 
 
+def offsets(*hosts: tuple[str, str]) -> Series:
+    """The lower and the upper bound of each host."""
+    bounds = (("low", "high") * len(hosts), [values for bounds in hosts for values in bounds])
+    return {
+        name: values
+        for number, (bound, values) in enumerate(zip(*bounds, strict=True))
+        for name, values in series(
+            "mailprobe_clock_offset_seconds", values, host=f"h{number // 2}", bound=bound
+        ).items()
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """At `at`, with a sample each `step`, the alert says `description` for `fires`, and nothing for each of `quiet`.
@@ -441,6 +453,32 @@ CASES = [
         "1 jumps (step) in the last hour. Mail of those moments may be measured wrongly.",
         labels=labels(kind="step"),
         until=3930,
+    ),
+    Case(
+        "MailprobeClockOff", "ticket", 330, 900,
+        offsets(*[("-0.4x10 4x200", "0.5x10 5x200")] * 2, ("-1x300", "1x300")),
+        (
+            offsets(("4x300", "5x300"), ("4x300", "5x300")),  # two hosts prove little
+            offsets(("4x300", "5x300"), ("-1x300", "1x300"), ("-1x300", "1x300")),  # one is its owner's business
+            offsets(*[("-3x300", "3x300")] * 3),  # nothing is proven
+            offsets(*[("2x300", "3x300")] * 3),
+            offsets(*[("-3x300", "-2x300")] * 3),
+            offsets(("-4x300", "-3x300"), ("-4x300", "-3x300")),
+            offsets(*[("-4x300", "-3x300")] * 2, *[("-1x300", "1x300")] * 2),
+        ),
+        "The clock of p is wrong",
+        "The clocks of most mail hosts differ from it by more than 4 s (above 0: ours is slow). Latencies do not care, "
+        "times of day in the log and in reports do.",
+        at="25m", labels=(),
+    ),
+    Case(
+        "MailprobeClockOff", "ticket", 330, 900,
+        offsets(*[("-5x10 -5x200", "0.4x10 -4x200")] * 2, ("-1x300", "1x300")),
+        (),
+        "The clock of p is wrong",
+        "The clocks of most mail hosts differ from it by more than -4 s (above 0: ours is slow). Latencies do not "
+        "care, times of day in the log and in reports do.",
+        at="25m", labels=(),
     ),
     Case(
         "MailprobeLawViolated", "ticket", 0, 0,
