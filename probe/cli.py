@@ -13,12 +13,14 @@ import faulthandler
 import gc
 import json
 import logging
+import math
 import os
+import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -27,11 +29,13 @@ import click
 from probe import __version__, config, keyfile, log
 from probe.core.settings import Settings
 from probe.ledger import LedgerError
+from probe.scenarios import BEGINS, SCENARIOS
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
-    from probe.daemon import Running
+    from probe.demo import Stage
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -238,66 +242,92 @@ def trace(files: tuple[Path, ...], as_json: bool) -> None:
 # -- demo ----------------------------------------------------------------------------------------------------------
 
 
-@main.command(short_help="Try it out against an embedded provider.")
-@_listen
-@click.option("--for", "limit", metavar="DURATION", help="End after this time.  [default: at Ctrl-C]")
-@click.pass_obj
-def demo(options: _Options, limit: str | None) -> None:
-    """Probe an embedded mail provider on this machine: no account needed, nothing leaves it.
+_STORIES = "\n".join(f"{name:<12} {story.about}" for name, story in SCENARIOS.items())
 
-    One route is quick, one is slow, one holds mail for a while. Watch the age in flight grow while nothing arrives.
-    """
-    seconds = _duration(limit) if limit else None
+
+@main.command(
+    short_help="Try it out against an embedded provider.",
+    help="Probe an embedded mail provider on this machine: no account needed, nothing leaves it.\n\n"
+    "It plays a SCENARIO, faster than it would happen: daemon, provider and mails are real, and live by a clock of "
+    f"their own. At the end, what was measured is held against what the provider really did.\n\n\b\n{_STORIES}",
+)
+@_listen
+@click.argument("scenario", type=click.Choice(list(SCENARIOS)), default="outage", metavar="[SCENARIO]")
+@click.option("--speed", type=click.FloatRange(min=1), metavar="N", help="Seconds of the story per second, or inf.")
+@click.option("--real-time", "speed", flag_value=1.0, help="By the machine's clock: the same as --speed 1.")
+@click.option("--for", "limit", metavar="DURATION", help="End after this real time.  [default: when the story ends]")
+@click.pass_obj
+def demo(options: _Options, scenario: str, speed: float | None, limit: str | None) -> None:
+    """What the help says above."""
+    seconds = _duration(limit) if limit else math.inf
     log.configure(os.environ, logging.CRITICAL)
     try:
         from probe import demo as embedded
+        from probe.world import Loop, World
     except ImportError as error:
         _fail(f"the demo needs more packages ({error.name} is missing): pip install 'mailprobe[demo]'")
     try:
         host, port = config.listen_address(options.listen or _free(_LISTEN))
     except ValueError as error:
         _fail(f"--listen: {error}")
-    stories = {name: story for name, (story, _) in embedded.STORIES.items()}
+    story = SCENARIOS[scenario]
+    speed = speed or story.speed
+    world = World(BEGINS, speed) if speed > 1 else None
 
     async def show_it() -> None:
-        async with embedded.started(host, port) as running:
-            url = f"http://[{host}]:{running.port}" if ":" in host else f"http://{host}:{running.port}"
-            await _show_demo(running, stories, url, seconds)
+        rng = random.Random()  # noqa: S311 - delays and phases
+        async with embedded.started(story, world, host, port, rng) as stage:
+            at = f"[{host}]" if ":" in host else host
+            await _show_demo(stage, f"http://{at}:{stage.running.port}", seconds)
 
-    _run(show_it())
+    _run(show_it(), (lambda: Loop(world)) if world else None)
 
 
-async def _show_demo(running: Running, stories: dict[str, str], url: str, limit: float | None) -> None:
+async def _show_demo(stage: Stage, url: str, limit: float) -> None:
     from rich.live import Live
 
     from probe import show
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if limit is not None:
-        loop.call_later(limit, stop.set)
     console = _console()
+    view = stage.running.views
+
+    def top() -> Text:
+        return show.heading(stage.running.prober.clock(), stage.speed)
+
     if console.is_terminal:
-        with Live(show.board(running.views(), stories, url), console=console, auto_refresh=False) as live:
-            while not await _pause(stop, 0.2):
-                live.update(show.board(running.views(), stories, url), refresh=True)
+        with Live(console=console, auto_refresh=False) as live:
+            async for _ in _beats(0.2, limit, stage):
+                live.update(show.board(top(), view(), stage.says, stage.news, url), refresh=True)
     else:
         click.echo(f"page: {url}/   prometheus: {url}/metrics")
-        while not await _pause(stop, 2.0):
-            click.echo(show.board_line(running.views()))
-    accepted, delivered = running.board.accepted.total(), running.board.delivered.total()
-    flying = sum(view.in_flight for view in running.views())
+        told = 0
+        async for _ in _beats(2.0, limit, stage):
+            for item in stage.news[told:]:
+                click.echo(show.news_line(*item))
+            told = len(stage.news)
+            click.echo(f"{top()}\n  {show.board_line(view())}")
+    accepted, delivered = stage.running.board.accepted.total(), stage.running.board.delivered.total()
+    flying = sum(view.in_flight for view in stage.running.views())
+    console.print(show.comparison(stage.compare()))
     click.echo(f"{accepted} test mails accepted, {delivered} measured, {flying} still in flight.")
 
 
-async def _pause(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait; True when it is time to stop."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    return stop.is_set()
+async def _beats(every: float, limit: float, stage: Stage) -> AsyncIterator[None]:
+    """Every so many real seconds, whatever the loop's clock does; until Ctrl-C, the limit or the story's end."""
+    stop, beat = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: (stop.set(), beat.set()))  # type: ignore[func-returns-value]
+    loop.add_signal_handler(signal.SIGALRM, beat.set)
+    end = time.monotonic() + limit
+    signal.setitimer(signal.ITIMER_REAL, min(every, limit), every)
+    try:
+        while not (stop.is_set() or stage.over or time.monotonic() >= end):
+            yield
+            await beat.wait()
+            beat.clear()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _free(address: str) -> str:
@@ -345,11 +375,12 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
-def _run(job: Coroutine[Any, Any, _T]) -> _T:
-    """Run to the end, on uvloop where it is installed; what a user can mend becomes one line and exit code 2 or 75."""
+def _run(job: Coroutine[Any, Any, _T], loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> _T:
+    """Run to the end, on this loop, else on uvloop where it is installed; what a user can mend becomes one line and
+    exit code 2 or 75."""
     gc.freeze()  # what is loaded by now stays: shorter pauses while mails are stamped
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop or _loop_factory()) as runner:
             return runner.run(job)
     except (LedgerError, keyfile.KeyFileError) as error:
         _fail(str(error), 75 if _may_pass(error.__cause__) else 2)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from probe.check import Finding
-from probe.core.events import Accepted, Part, Segment, Stay, Traced
+from probe.core.events import Accepted, Instant, Part, Segment, Stay, Traced
 from probe.core.outcome import RouteView
 from probe.core.settings import Route, Settings
 from probe.core.skew import Interval
@@ -20,8 +22,12 @@ from probe.core.way import held_most, slowest
 from probe.core.words import duration
 from probe.once import Result, Step
 
+if TYPE_CHECKING:
+    from probe.demo import Comparison  # which only its own command may load
+
 _SIGNS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "bad": ("✗", "red")}
 _COLOURS = {"ok": "green", "warning": "yellow", "critical": "red", "unknown": "magenta"}
+_NEWS = 6  # headlines, the latest
 
 
 def route(settings: Settings, wanted: Route) -> Text:
@@ -108,7 +114,18 @@ def finding(found: Finding) -> Text:
     return Text.assemble("  ", (sign, colour), f" {found.text}")
 
 
-def board(views: Sequence[RouteView], stories: Mapping[str, str], url: str) -> RenderableType:
+def heading(now: Instant, speed: float) -> Text:
+    """What time it is, and whose time."""
+    if speed == 1:
+        return Text.assemble((_date(now.wall), "bold"), ("   in real time", "dim"))
+    pace = f"1 s = {speed / 60:g} min" if speed >= 60 else f"1 s = {speed:g} s"
+    pace = "as fast as this machine can" if math.isinf(speed) else pace
+    return Text.assemble((_date(now.wall), "bold"), (f"   a replay, {pace}: all times are the world's", "dim"))
+
+
+def board(
+    top: Text, views: Sequence[RouteView], says: Mapping[str, str], news: Sequence[tuple[float, str]], url: str
+) -> RenderableType:
     """The demo's live table."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("route", "the provider", "last delay", "in flight", "oldest in flight"):
@@ -117,13 +134,45 @@ def board(views: Sequence[RouteView], stories: Mapping[str, str], url: str) -> R
         old = view.oldest is not None and view.oldest > 5
         table.add_row(
             view.route,
-            Text(stories.get(view.route, ""), style="dim"),
+            Text(says.get(view.route, ""), style="dim"),
             duration(view.last_latency),
             str(view.in_flight),
             Text(duration(view.oldest), style="bold red" if old else ""),
         )
+    told = Text("\n".join(["", *(news_line(*item).plain for item in news[-_NEWS:])]), style="yellow")
     links = Text.assemble("\nPage: ", (f"{url}/", "underline"), "   Prometheus: ", (f"{url}/metrics", "underline"))
-    return Group(table, links, Text("Ctrl-C ends it.", style="dim"))
+    return Group(top, Text(), table, told, links, Text("Ctrl-C ends it.", style="dim"))
+
+
+def news_line(wall: float, text: str) -> Text:
+    """What the provider's operators could have told."""
+    return Text(f"{_date(wall)}  {text}")
+
+
+def comparison(rows: Iterable[Comparison]) -> RenderableType:
+    """What the provider really did, and what was measured from outside."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("route", "what the provider did", "what mailprobe saw", "longest wait", "measured", "error"):
+        table.add_column(name, justify="left" if name[:4] in {"rout", "what"} else "right")
+    for row in rows:
+        real, measured = row.longest or (None, None)
+        table.add_row(
+            row.route,
+            _counted(row.fates),
+            _counted(row.states) + (f", {row.unmeasured} unmeasured" if row.unmeasured else ""),
+            duration(real),
+            duration(measured),
+            duration(row.error),
+        )
+    return Group(table, Text("error: the largest of all delivered mails, measured minus real", style="dim"))
+
+
+def _counted(words: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {word}" for word, number in sorted(words.items(), key=lambda item: -item[1]))
+
+
+def _date(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).strftime("%a %d %b %Y %H:%M UTC")
 
 
 def board_line(views: Sequence[RouteView]) -> str:

@@ -16,7 +16,21 @@ from .make import ROOT
 
 Sources = dict[str, ast.Module]  # module name below probe ("core.state", "mail.smtp", "__init__") → its tree
 
-SHELLS = {"mail", "config", "ledger", "metrics", "web", "log", "board", "keyfile", "provider", "notify", "status"}
+SHELLS = {
+    "mail",
+    "config",
+    "ledger",
+    "metrics",
+    "web",
+    "log",
+    "board",
+    "keyfile",
+    "provider",
+    "notify",
+    "status",
+    "scenarios",
+    "world",
+}
 COMPOSERS = {"recorder", "prober", "daemon", "once", "check", "demo", "supervision"}
 FACE = {"cli", "show", "traced"}
 OTHERS = {"core", "clock", "__init__"}
@@ -31,8 +45,8 @@ SOLE_IMPORTERS = {
     "prometheus_client": {"metrics.definitions", "metrics.exposition"},
     "aiohttp": {"web", "mail.oauth"},
     "sqlite3": {"ledger"},
-    "aiosmtpd": {"provider"},
-    "pymap": {"provider"},
+    "aiosmtpd": {"provider.__init__"},
+    "pymap": {"provider.mailboxes"},
     "rich": {"show", "cli", "traced"},
     "click": {"cli"},
 }

@@ -17,7 +17,9 @@ from typing import Any, Self
 
 import pytest
 
-from probe.provider import HOST, Behaviour, Hold, Provider
+from probe import clock
+from probe.core.behaviour import Behaviour, Hold, store
+from probe.provider import HOST, Provider
 
 from .loops import both_loops
 
@@ -27,7 +29,7 @@ USERS = {ANN: "apple", BOB: "pear tree"}
 
 def provider(behaviour: Behaviour | None = None) -> Provider:
     """Bob's mail is treated so; Ann's without any fault."""
-    return Provider(USERS, {BOB: behaviour} if behaviour else {}, random.Random(7))
+    return Provider(USERS, {BOB: behaviour} if behaviour else {}, random.Random(7), clock.now)
 
 
 def mail(subject: str, to: str = BOB) -> bytes:
@@ -128,9 +130,9 @@ async def test_a_submitted_mail_is_delivered_to_the_inbox_with_its_trace_on_top(
         assert seen["Return-Path"] == f"<{ANN}>"
         delivered, submitted = seen.get_all("Received", [])
         assert submitted.startswith(
-            "from tester.test ([127.0.0.1])\r\n\tby smtp.demo.invalid with ESMTPA id " + queue_id
+            "from tester.test ([127.0.0.1])\r\n\tby mx00.demo.invalid with ESMTPA id " + queue_id
         )
-        assert delivered.startswith("from smtp.demo.invalid\r\n\tby imap.demo.invalid with LMTP id " + queue_id)
+        assert delivered.startswith(f"from mx00.demo.invalid\r\n\tby {store(BOB)}.demo.invalid with LMTP id {queue_id}")
         assert f"for <{BOB}>; " in delivered
         assert seen.get_payload().startswith("body of one\r\n.dotted")
 
@@ -241,7 +243,7 @@ async def test_a_duplicated_mail_comes_twice() -> None:
 
 @both_loops
 async def test_one_mail_to_two_recipients_goes_to_both_queues_once() -> None:
-    async with Provider(USERS, dict.fromkeys(USERS, Behaviour(hold=Hold(0, 60))), random.Random(7)) as p:
+    async with Provider(USERS, dict.fromkeys(USERS, Behaviour(hold=Hold(0, 60))), random.Random(7), clock.now) as p:
         assert len(await submit(p, "both", to=(ANN, BOB, BOB))) == 1
         assert (p.queued(ANN), p.queued(BOB)) == (1, 1)
 
@@ -260,7 +262,10 @@ async def test_a_held_queue_is_delivered_in_order_after_the_hold() -> None:
 
 @both_loops
 async def test_one_recipients_hold_is_nobody_elses() -> None:
-    async with Provider(USERS, {ANN: Behaviour(hold=Hold(0, 60))}, random.Random(7)) as p, Reader(p.imap_port) as bob:
+    async with (
+        Provider(USERS, {ANN: Behaviour(hold=Hold(0, 60))}, random.Random(7), clock.now) as p,
+        Reader(p.imap_port) as bob,
+    ):
         await bob.select()
         await submit(p, "to both", to=(ANN, BOB))
         assert await bob.arrivals(1) == ["to both"]
