@@ -299,9 +299,10 @@ async def _show_demo(stage: Stage, url: str, limit: float) -> None:
             async for _ in _beats(0.2, limit, stage):
                 live.update(show.board(top(), view(), stage.says, stage.news, url), refresh=True)
     else:
-        click.echo(f"page: {url}/   prometheus: {url}/metrics")
-        told = 0
+        told = None
         async for _ in _beats(2.0, limit, stage):
+            if told is None:
+                click.echo(f"page: {url}/   prometheus: {url}/metrics")
             for item in stage.news[told:]:
                 click.echo(show.news_line(*item))
             told = len(stage.news)

@@ -11,7 +11,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +64,15 @@ class Stage:
     measured: Measured
     says: dict[str, str] = field(default_factory=dict)  # route → what the provider does to its mail just now
     news: list[tuple[float, str]] = field(default_factory=list)  # Unix time of the world, headline
-    over: bool = False
+    playing: asyncio.Task[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.playing = asyncio.create_task(_play(self))
+
+    @property
+    def over(self) -> bool:
+        """Whether the story has come to its end."""
+        return self.playing.done()
 
     def compare(self) -> Iterator[Comparison]:
         """What happened, and what was seen of it, route by route."""
@@ -90,11 +98,12 @@ async def started(
             settings = _settings(provider, scenario, Path(state_dir), listen_host, listen_port)
             async with daemon.started(settings, lambda: settings, rng, measured) as running:
                 stage = Stage(scenario, world.speed if world else 1.0, running, provider, measured)
-                playing = asyncio.create_task(_play(stage))
                 try:
                     yield stage
                 finally:
-                    playing.cancel()
+                    stage.playing.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await stage.playing
 
 
 async def _play(stage: Stage) -> None:
@@ -109,7 +118,6 @@ async def _play(stage: Stage) -> None:
         if turn.news:
             stage.news.append((clock.now().wall, turn.news))
     await _until(began.boot + stage.scenario.hours * _HOUR)
-    stage.over = True
 
 
 async def _until(boot: float) -> None:

@@ -32,15 +32,15 @@ class World:
     """`begins`: what its calendar says at first (Unix time). `speed`: at most so many of its seconds pass per second of
     ours; infinite: as many as the machine can."""
 
-    def __init__(self, begins: float, speed: float = math.inf) -> None:
+    def __init__(self, begins: float, speed: float = math.inf, machine: Callable[[], float] = time.monotonic) -> None:
         self.speed = speed
+        self._begins, self._machine = begins, machine
         self._ahead = 0.0  # seconds, of our clock before the machine's
-        self._paid = self._born = time.monotonic()  # by the machine's: until when we may run at this speed
-        self._begins = begins
+        self._paid = self._born = machine()  # by the machine's: until then, what was skipped has had its real time
 
     def time(self) -> float:
         """Seconds by the world's monotonic clock; at first it shows what the machine's does."""
-        return time.monotonic() + self._ahead
+        return self._machine() + self._ahead
 
     def reading(self) -> Reading:
         """What clock.reading() is to say: no clock of the world is ever set, and nobody suspends it."""
@@ -49,10 +49,10 @@ class World:
 
     def skip(self, seconds: float, wait: Callable[[float], list[Any]]) -> list[Any]:
         """Set the clock forward by so much, unless `wait`, for as long as the speed asks for, comes back with news."""
-        began = time.monotonic()
+        began = self._machine()
         if self._paid - began > _GRAIN:
             news = wait(self._paid - began)
-            waited = time.monotonic() - began
+            waited = self._machine() - began
             self._ahead -= waited
             if news:
                 return news

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from probe import __version__, show
 from probe.core.settings import Route
 from probe.core.state import State
 from probe.once import Result
+from probe.scenarios import SCENARIOS
 
 from .bed.mailbed import MailBed
 from .make import probe_in
@@ -108,12 +110,39 @@ def test_check_tells_what_accounts_can_do_and_names_the_mend(
 
 
 def test_demo_reaches_measured_deliveries_without_any_configuration() -> None:
-    done = mailprobe("demo", "--for", "6s")
+    done = mailprobe("demo", "live", "--for", "6s")
     assert done.returncode == 0, done.stderr
     accepted, measured = map(int, re.findall(r"(\d+) test mails accepted, (\d+) measured", done.stdout)[0])
     assert accepted >= measured >= 4
-    assert re.search(r"quick: last delay \d+ ms", done.stdout)
+    assert re.search(r"anna: last delay \d+ ms", done.stdout)
+    assert "   in real time\n" in done.stdout
     assert mailprobe("demo", "--listen", "8080").stderr.startswith("mailprobe: --listen: is no address to listen on")
+
+
+def test_demo_replays_an_outage_says_so_and_tells_what_really_happened() -> None:
+    done = mailprobe("demo", "--for", "6s", "--speed", "2400")
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"^Mon 15 Jan 2007 0[6-9]:\d\d UTC   a replay, 1 s = 40 min: all times are the world's$", done.stdout, re.M
+    )
+    assert re.search(r"^anna +\d+ .*inbox +\d+ .*inbox ", done.stdout, re.M)
+    [(accepted, measured, flying)] = re.findall(r"(\d+) test mails accepted, (\d+) measured, (\d+) still", done.stdout)
+    assert int(accepted) == int(measured) + int(flying) >= 5
+
+
+def test_demo_ends_at_once_at_ctrl_c_and_its_help_tells_every_story() -> None:
+    with subprocess.Popen([MAILPROBE, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert running.stdout.readline().startswith("page: http://")
+        running.send_signal(signal.SIGINT)
+        said, errors = running.communicate(timeout=20)
+    assert (running.returncode, errors) == (0, "")
+    assert "still in flight" in said
+    told = mailprobe("demo", "--help").stdout
+    assert all(f"  {name:<12} {story.about}\n" in told for name, story in SCENARIOS.items())
+    wrong = mailprobe("demo", "sunshine")
+    assert wrong.returncode == 2
+    assert "'sunshine' is not one of 'outage'" in wrong.stderr
 
 
 def test_a_route_without_deadlines_has_a_verdict_without_limits() -> None:

@@ -19,7 +19,11 @@ import pytest
 
 from probe import clock
 from probe.core.behaviour import Behaviour, Hold, store
-from probe.provider import HOST, Provider
+from probe.core.dsn import read_notice
+from probe.core.message import Mail, compose
+from probe.core.token import Token
+from probe.provider import HOST, Passage, Provider
+from probe.world import Loop, World
 
 from .loops import both_loops
 
@@ -57,16 +61,22 @@ async def submit(
     return await asyncio.to_thread(_submit, p.smtp_port, subjects, to, password)
 
 
-class Reader:
-    """Bob's raw IMAP connection."""
+def _send(port: int, content: bytes) -> None:
+    with smtplib.SMTP(HOST, port, timeout=5) as smtp:
+        smtp.login(ANN, USERS[ANN])
+        smtp.sendmail(ANN, BOB, content)
 
-    def __init__(self, port: int) -> None:
-        self._port, self._tags = port, count(1)
+
+class Reader:
+    """A user's raw IMAP connection; Bob's."""
+
+    def __init__(self, port: int, user: str = BOB) -> None:
+        self._port, self._user, self._tags = port, user, count(1)
 
     async def __aenter__(self) -> Self:
         self.reader, self.writer = await asyncio.open_connection(HOST, self._port)
         self.greeting = await self.line()
-        await self.ask(f'LOGIN "{BOB}" {{{len(USERS[BOB].encode())}+}}\r\n{USERS[BOB]}')
+        await self.ask(f'LOGIN "{self._user}" {{{len(USERS[self._user].encode())}+}}\r\n{USERS[self._user]}')
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -231,6 +241,58 @@ async def test_a_share_of_one_half_loses_about_half() -> None:
     async with provider(Behaviour(lost=0.5, hold=Hold(0, 60))) as p:
         await submit(p, *map(str, range(40)))
         assert 10 < p.queued(BOB) < 30
+
+
+@both_loops
+async def test_what_is_refused_after_all_comes_back_as_a_notice_that_our_reader_understands() -> None:
+    key = b"k" * 32
+    token = Token("0123456789abcdef", "r", 1.0, 2.0)
+    async with provider(Behaviour(bounced=1)) as p:
+        content = compose(key, token, Mail(ANN, BOB, ""))
+        await asyncio.to_thread(_send, p.smtp_port, content)
+        async with Reader(p.imap_port, ANN) as ann:
+            assert "* 1 EXISTS" in await ann.select(), "it came to Ann at once"
+            lines = await ann.ask("UID FETCH 1:* (BODY.PEEK[])")
+        found = read_notice(key, "\r\n".join(lines[1:-2]).encode())
+        assert found
+        assert found[:3] == (token.probe, "failed", "5.2.2")
+        assert (found.reporting_mta, found.remote_mta) == ("mx00.demo.invalid", f"{store(BOB)}.demo.invalid")
+        assert (found.recipient, found.matched) == (BOB, "returned")
+        [passage] = p.record
+        assert (passage.fate, passage.attempts, p.queued(BOB)) == ("bounced", 1, 0)
+
+
+async def _later(behaviour: Behaviour, hours: float) -> Passage:
+    """One mail's way in a world where so many hours pass; after three of them all is well."""
+    async with provider(behaviour) as p:
+        loop = asyncio.get_running_loop()
+        await submit(p, "late")
+        loop.call_later(3 * 3600, p.behaviours.clear)
+        await asyncio.sleep(hours * 3600)
+        [passage] = p.record
+        return passage
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "hours", "attempts", "took"),
+    [
+        (Behaviour(), 1, 1, (0, 60)),
+        (Behaviour(grey=300), 1, 2, (300, 600)),
+        (Behaviour(put_off=1), 5, 7, (3 * 3600, 3 * 3600 + 4000)),
+        (Behaviour(delay=(3600, 3600)), 2, 1, (3600, 3660)),
+    ],
+    ids=["at once", "greylisted", "put off until all is well", "delayed"],
+)
+def test_what_is_put_off_is_tried_again_at_growing_intervals(
+    behaviour: Behaviour, hours: float, attempts: int, took: tuple[float, float]
+) -> None:
+    world = World(1e9)
+    with clock.replaced(world.reading), asyncio.Runner(loop_factory=lambda: Loop(world)) as runner:
+        passage = runner.run(_later(behaviour, hours))
+    assert passage.fate == "inbox"
+    assert passage.took is not None
+    assert took[0] <= passage.took <= took[1]
+    assert abs(passage.attempts - attempts) <= 1
 
 
 @both_loops
