@@ -118,8 +118,8 @@ def heading(now: Instant, speed: float) -> Text:
     """What time it is, and whose time."""
     if speed == 1:
         return Text.assemble((_date(now.wall), "bold"), ("   in real time", "dim"))
-    pace = f"1 s = {speed / 60:g} min" if speed >= 60 else f"1 s = {speed:g} s"
-    pace = "as fast as this machine can" if math.isinf(speed) else pace
+    step = f"{speed / 60:g} min" if speed >= 60 else f"{speed:g} s"
+    pace = "as fast as this machine can" if math.isinf(speed) else f"1 s = {step} at most"
     return Text.assemble((_date(now.wall), "bold"), (f"   a replay, {pace}: all times are the world's", "dim"))
 
 

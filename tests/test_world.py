@@ -24,6 +24,8 @@ from probe.world import Loop, World
 
 _T = TypeVar("_T")
 HOUR, DAY = 3600.0, 86400.0
+pytestmark = pytest.mark.timeout(400)  # a story takes some seconds of a core that is ours alone
+
 TOLERANCE = 5.0  # seconds of the world: its time passes as ours while we are at work, and here others are at work, too
 
 
