@@ -6,7 +6,7 @@ Rule: a story says only what the provider does, and when. What is seen of it fro
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from probe.core.behaviour import Behaviour, Hold
@@ -59,7 +59,7 @@ def _end(hour: float, hosts: tuple[str, ...] = (), news: str = "All is well agai
 
 
 def _busy(hour: float, host: str, put_off: float, news: str = "") -> Turn:
-    return Turn(hour, (host,), Behaviour(put_off=put_off), f"takes {1 - put_off:.0%} of what is tried", news)
+    return Turn(hour, (host,), replace(_FINE, put_off=put_off), f"takes {1 - put_off:.0%} of what is tried", news)
 
 
 SCENARIOS = {
@@ -68,7 +68,7 @@ SCENARIOS = {
         60,
         (
             _begin(),
-            Turn(2, FAILED, Behaviour(put_off=1), "does not answer", "Six of 230 storage hosts fail together."),
+            Turn(2, FAILED, replace(_FINE, put_off=1), "does not answer", "Six of 230 storage hosts fail together."),
             Turn(5, _REST, Behaviour(delay=(60, 1200)), "takes minutes", "The relays' queues are full, for everybody."),
             _end(11, _REST, "More relays: mail to the other hosts is quick again."),
             _busy(14, "store002", 0.9, "The first host is back, and swamped."),
@@ -88,9 +88,7 @@ SCENARIOS = {
         12,
         (
             _begin(),
-            Turn(
-                2, (), Behaviour(delay=(0.3, 2.0), grey=300), "puts off unknown relays", "Greylisting is switched on."
-            ),
+            Turn(2, (), replace(_FINE, grey=300), "puts off unknown relays", "Greylisting is switched on."),
         ),
     ),
     "junked": Scenario(
@@ -98,8 +96,8 @@ SCENARIOS = {
         12,
         (
             _begin(),
-            Turn(2, ("store002",), Behaviour(delay=(0.3, 2.0), junked=1), "files all under Junk", "A new junk filter."),
-            Turn(2, ("store085",), Behaviour(delay=(0.3, 2.0), junked=0.5), "files half under Junk"),
+            Turn(2, ("store002",), replace(_FINE, junked=1), "files all under Junk", "A new junk filter."),
+            Turn(2, ("store085",), replace(_FINE, junked=0.5), "files half under Junk"),
             _end(8),
         ),
     ),
@@ -108,10 +106,8 @@ SCENARIOS = {
         12,
         (
             _begin(),
-            Turn(
-                2, ("store002",), Behaviour(delay=(0.3, 2.0), bounced=1), "returns all", "Two storage hosts are full."
-            ),
-            Turn(2, ("store085",), Behaviour(delay=(0.3, 2.0), bounced=0.3), "returns three in ten"),
+            Turn(2, ("store002",), replace(_FINE, bounced=1), "returns all", "Two storage hosts are full."),
+            Turn(2, ("store085",), replace(_FINE, bounced=0.3), "returns three in ten"),
             _end(8),
         ),
     ),
@@ -123,7 +119,7 @@ SCENARIOS = {
             Turn(
                 0,
                 ("store002",),
-                Behaviour(delay=(0.3, 2.0), hold=Hold(after=4000, lasts=1200, every=3600)),
+                replace(_FINE, hold=Hold(after=4000, lasts=1200, every=3600)),
                 "stands still 20 min an hour",
             ),
         ),
@@ -134,7 +130,7 @@ SCENARIOS = {
         12,
         (
             _begin(),
-            Turn(2, (), Behaviour(delay=(0.3, 2.0), lost=0.2), "loses one in five", "Mails begin to vanish."),
+            Turn(2, (), replace(_FINE, lost=0.2), "loses one in five", "Mails begin to vanish."),
             _end(8),
         ),
         lost_after=3 * 3600.0,
