@@ -90,7 +90,7 @@ def _value(value: object) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{low:.3f}" if low == high else f"{low:.1f}..{high:.1f}"
+    return f"{low:.3f}" if low == high else f"{low:.3f}..{high:.3f}"
 
 
 class LogSink(Sink):

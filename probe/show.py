@@ -82,7 +82,10 @@ def way(traced: Traced) -> RenderableType:
 
 
 def _held(held: Part | Stay) -> str:
-    return duration(held.low) if held.low == held.high else told(Interval(held.low, held.high), held.resolution)
+    if held.low == held.high:
+        return duration(held.low)
+    stamped = held.high >= held.resolution  # what is below is bounded by the whole way, which we measured ourselves
+    return told(Interval(held.low, held.high), held.resolution if stamped else 0.001)
 
 
 def as_json(result: Result, steps: Sequence[Step]) -> dict[str, Any]:

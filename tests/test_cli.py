@@ -63,6 +63,7 @@ def test_once_shows_every_stage_and_exits_with_0(bed: MailBed, fresh_user: Calla
     assert re.search(
         r"^OK - one: delivered \S+ ms after it was accepted \| latency=0\.\d{3}s;30;300$", done.stdout, re.M
     )
+    assert re.search(r"^  the provider +≤ \d+ ms *$", done.stdout, re.M), "both accounts are at one provider"
     assert not (tmp_path / "state").exists(), "it keeps no record"
     unknown = mailprobe("once", "-c", config, "two")
     assert (unknown.returncode, unknown.stderr) == (3, "mailprobe: there is no route 'two'; there are: one\n")

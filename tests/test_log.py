@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from probe.core.events import Stay
 from probe.core.match import Verdict
 from probe.core.outcome import Outcome
 from probe.log import LogSink, configure, line, log
@@ -32,6 +33,7 @@ from .make import (
     notified,
     rejected,
     sending,
+    traced,
     unconfirmed,
 )
 
@@ -180,6 +182,14 @@ def test_an_arrival_is_told_with_its_latency_when_it_is_measured(caplog: pytest.
         ("DEBUG", f"seen_before {about} detection=idle folder=INBOX"),
         ("DEBUG", f"foreign probe={PROBE} detection=idle folder=INBOX"),
     ]
+
+
+def test_who_held_a_mail_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "mailprobe")
+    held = dataclasses.replace(traced(), stays=(Stay("a.example", 0.0, 1.0), Stay("mx.b.example", 18.0, 20.5)))
+    LogSink().observe(Outcome(held, None, make_probe(sending(), accepted(), arrived(22.0), held)))
+    way = "submission=0.500 sender=0.000..1.200 recipient=0.000..1.400"
+    assert said(caplog) == [("INFO", f"traced route=r probe={PROBE} {way} held_by=mx.b.example spf=pass")]
 
 
 def test_a_servers_words_cannot_write_a_line_of_their_own(caplog: pytest.LogCaptureFixture) -> None:

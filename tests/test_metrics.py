@@ -42,6 +42,7 @@ from .make import (
     notified,
     rejected,
     sending,
+    traced,
     unconfirmed,
     vanished,
 )
@@ -88,6 +89,30 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(metrics_module, "_FRESH", -1.0)  # every scrape is rendered
     return World()
+
+
+# -- a mail's way --------------------------------------------------------------------------------------------------
+
+
+async def test_where_a_mail_was_is_counted_by_the_middle_of_what_is_open(world: World) -> None:
+    world.tell(sending(), accepted(), arrived(2.0), traced())
+    delays = (await world.samples())["mailprobe_hop_delay_seconds_sum"]
+    sums = {key[1][1]: value for key, value in delays.items()}
+    assert sums == {"submission": 0.5, "sender": 0.6, "between": 0.0, "recipient": 0.7, "mailbox": 0.0}
+    assert await world.value("mailprobe_hop_delay_seconds_count", route="r", segment="sender") == 1
+    assert await world.value("mailprobe_hop_delay_seconds_count", route="r", segment="mailbox") == 0
+    assert await world.value("mailprobe_authentication_results_total", route="r", method="spf", result="pass") == 1
+    assert await world.value("mailprobe_authentication_results_total", route="r", method="dkim", result="pass") == 0
+
+
+async def test_clocks_are_shown_while_they_are_known(world: World) -> None:
+    world.metrics.clocks({"a.example": (-38.0, -36.5), "b.example": (0.0, 1.0)})
+    assert await world.value("mailprobe_clock_offset_seconds", host="a.example", bound="low") == -38.0
+    world.metrics.clocks({"a.example": (-37.5, -37.0)})
+    assert (await world.samples())["mailprobe_clock_offset_seconds"] == {
+        (("bound", "low"), ("host", "a.example")): -37.5,
+        (("bound", "high"), ("host", "a.example")): -37.0,
+    }
 
 
 # -- from birth to removal -----------------------------------------------------------------------------------------
