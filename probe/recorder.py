@@ -14,7 +14,7 @@ import asyncio
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -52,7 +52,9 @@ _CHECK_EVERY = 60.0  # seconds between checks of the conservation law
 class Ledger(Protocol):
     """What the recorder needs of a ledger; ledger.Ledger is one."""
 
-    async def commit(self, events: Sequence[Event], probes: Iterable[Probe], cursors: Iterable[Cursor]) -> None: ...
+    async def commit(
+        self, events: Sequence[Event], probes: Iterable[Probe], cursors: Collection[Cursor], finished: Collection[str]
+    ) -> None: ...
     async def find(self, probe: str) -> Probe | None: ...
 
 
@@ -264,8 +266,9 @@ class Recorder:
             return
         probes = {outcome.event.probe: outcome.probe for outcome in outcomes if outcome.probe}
         events = [outcome.event for outcome in outcomes]
+        finished = self._finished(outcomes, probes.values())
         began = self.clock()
-        await self._insist(lambda: self.ledger.commit(events, probes.values(), cursors))
+        await self._insist(lambda: self.ledger.commit(events, probes.values(), cursors, finished))
         self.sink.committed(len(events), elapsed(began, self.clock()), None)
 
     async def _insist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
@@ -282,6 +285,19 @@ class Recorder:
                 self.stuck = False
                 return result
 
+    def _finished(self, outcomes: Sequence[Outcome], probes: Iterable[Probe]) -> set[str]:
+        """Of these probes, as they are after the outcomes, those that _keep() will let go."""
+        judged = Counter(outcome.event.probe for outcome in outcomes if isinstance(outcome.event, Judged))
+        planned = {outcome.event.probe for outcome in outcomes if _planned(outcome)}
+        routes, done = self.routes(), set()
+        for probe in probes:
+            ahead = self._ahead[probe.id] - judged[probe.id]
+            if probe.id in planned and (route := routes.get(probe.route)):
+                ahead += len(route.deadlines)
+            if probe.state not in OPEN and ahead <= 0:
+                done.add(probe.id)
+        return done
+
     def _adopt(self, outcome: Outcome) -> None:
         probe, before = outcome.probe, outcome.before
         if not outcome.recorded or probe is None:
@@ -291,7 +307,7 @@ class Recorder:
         else:
             self.sent[probe.route] += 1
         self.counts[probe.route, probe.state] += 1
-        if probe.answerable and (before is None or before.answerable is None):
+        if _planned(outcome):
             self._plan(probe, 0.0)
         if isinstance(outcome.event, Judged):
             self._ahead[probe.id] -= 1
@@ -405,6 +421,13 @@ class Recorder:
             if remembered[key] != self.counts[key]:
                 text = f"route {key[0]}: {self.counts[key]} probes are {key[1]}, and {remembered[key]} in memory"
                 self.sink.violated(text)
+
+
+def _planned(outcome: Outcome) -> bool:
+    """Whether it is since this very event that the provider answers for the probe, so that its deadlines are ahead."""
+    if outcome.probe is None or outcome.probe.answerable is None:
+        return False
+    return outcome.before is None or outcome.before.answerable is None
 
 
 def _judged(item: _Judge, probe: Probe | None) -> Judged | None:

@@ -36,6 +36,7 @@ FACE = {"cli", "show", "traced"}
 OTHERS = {"core", "clock", "__init__"}
 
 CONFIG = {"config.values", "config.tables", "config.notes", "config.sources"}
+LEDGER = {f"ledger.{name}" for name in ("file", "records", "chaining", "writing", "writer", "reading", "reader")}
 SOLE_IMPORTERS = {
     "aiosmtplib": {"mail.smtp"},
     "aioimaplib": {"mail.imap_wire"},
@@ -44,13 +45,20 @@ SOLE_IMPORTERS = {
     "pydantic_core": CONFIG,
     "prometheus_client": {"metrics.definitions", "metrics.exposition"},
     "aiohttp": {"web", "mail.oauth"},
-    "sqlite3": {"ledger"},
+    "sqlite3": LEDGER,
     "aiosmtpd": {"provider.__init__"},
     "pymap": {"provider.mailboxes"},
     "rich": {"show", "cli", "traced"},
     "click": {"cli"},
 }
-SHARED = {"aiohttp", "rich", "pydantic", "pydantic_settings", "prometheus_client"}  # by a package, or for two purposes
+SHARED = {
+    "aiohttp",
+    "rich",
+    "pydantic",
+    "pydantic_settings",
+    "prometheus_client",
+    "sqlite3",
+}  # by a package, or for two purposes
 IMPURE = {
     *("asyncio", "concurrent", "contextvars", "logging", "multiprocessing", "os", "secrets", "select", "selectors"),
     *("shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "time", "urllib", "uuid"),

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from probe import ledger as ledger_module
 from probe.core.events import (
     Accepted,
     Arrived,
@@ -40,7 +39,9 @@ from probe.core.events import (
     Unconfirmed,
 )
 from probe.core.state import State, advance
-from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, _event
+from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, writing
+from probe.ledger.records import fields, typed
+from probe.ledger.schema import SCHEMA
 
 from .make import (
     PATHS,
@@ -126,7 +127,7 @@ def test_every_event_comes_back_from_the_file_as_it_was(
     asyncio.run(write())
     with closing(sqlite3.connect(path)) as db:
         rows = db.execute("SELECT probe, kind, at, record FROM events ORDER BY seq").fetchall()
-    assert [_event(kind, json.loads(record)) for _, kind, _, record in rows] == events
+    assert [typed(kind, json.loads(record)) for _, kind, _, record in rows] == events
     assert [(probe, at) for probe, _, at, _ in rows] == [(event.probe, event.at.wall) for event in events]
 
 
@@ -185,11 +186,10 @@ async def test_counts_are_by_route_and_state(path: Path) -> None:
 # -- durable -------------------------------------------------------------------------------------------------------
 
 
-async def test_the_file_is_in_wal_mode_with_full_synchronisation_and_locked(path: Path) -> None:
+async def test_the_file_is_in_wal_mode_with_full_synchronisation(path: Path) -> None:
     async with opened(path) as ledger:
         assert in_writer_thread(ledger, "PRAGMA journal_mode") == ("wal",)
         assert in_writer_thread(ledger, "PRAGMA synchronous") == (2,)
-        assert in_writer_thread(ledger, "PRAGMA locking_mode") == ("exclusive",)
         assert in_writer_thread(ledger, "PRAGMA user_version") == (SCHEMA_VERSION,)
 
 
@@ -414,7 +414,7 @@ async def test_a_ledger_that_is_too_big_lets_the_oldest_go_but_none_that_may_be_
 
 async def test_room_that_was_freed_is_used_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(path) as ledger:
-        monkeypatch.setattr(ledger_module, "_FORGET_AT_ONCE", 10_000)
+        monkeypatch.setattr(writing, "_FORGET_AT_ONCE", 10_000)
         await fill(ledger, 300, accepted(), arrived())
         size = await ledger.size()
         for round_ in range(1, 4):
@@ -444,7 +444,7 @@ async def test_a_header_is_kept_beside_the_events_and_takes_a_fraction_of_its_ro
 async def test_the_headers_that_came_last_come_with_their_probes_the_oldest_first(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_HEADERS_KEPT", 2)
+    monkeypatch.setattr(writing, "_HEADERS_KEPT", 2)
     async with opened(path) as ledger:
         for number in range(3):
             events = [with_raw(e, b"%d" % number) if isinstance(e, Arrived) else e for e in PATHS[State.DELIVERED]]
@@ -468,7 +468,7 @@ ORDINARY = (sending(), accepted(), arrived(2.0), judged(31.0, met=True))
 async def test_after_its_time_a_header_stays_only_where_there_is_something_to_prove(
     path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_HEADERS_KEPT", 0)
+    monkeypatch.setattr(writing, "_HEADERS_KEPT", 0)
     late, at = with_id(1, *EVIDENCE[why]), arrived(40.0).at.wall
     async with opened(path) as ledger:
         for events in (late, with_id(2, *ORDINARY)):
@@ -486,7 +486,7 @@ async def test_after_its_time_a_header_stays_only_where_there_is_something_to_pr
 
 
 async def test_the_newest_headers_stay_whatever_their_age(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "_HEADERS_KEPT", 2)
+    monkeypatch.setattr(writing, "_HEADERS_KEPT", 2)
     async with opened(path) as ledger:
         for number in range(5):
             events = with_id(number, *ORDINARY)
@@ -499,11 +499,11 @@ async def test_the_newest_headers_stay_whatever_their_age(path: Path, monkeypatc
 async def test_a_ledger_of_the_version_before_gets_what_it_lacks_and_loses_nothing(path: Path) -> None:
     path.parent.mkdir(parents=True)
     with closing(sqlite3.connect(path)) as db:
-        db.executescript(ledger_module._SCHEMA[0])
+        db.executescript(SCHEMA[0])
         db.execute("PRAGMA user_version = 1")
         probe = probe_in(State.DELIVERED)
         for event in PATHS[State.DELIVERED]:
-            record = json.dumps(ledger_module._record(event))
+            record = json.dumps(fields(event))
             db.execute(
                 "INSERT INTO events (probe, kind, at, record) VALUES (?, ?, ?, ?)",
                 (PROBE, type(event).__name__, event.at.wall, record),

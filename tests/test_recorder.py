@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -53,11 +53,12 @@ class Watched(Ledger):
         self,
         events: Sequence[Event],
         probes: Iterable[Probe],
-        cursors: Iterable[Cursor] = (),
+        cursors: Collection[Cursor] = (),
+        finished: Collection[str] = (),
     ) -> None:
         self.commits.append(list(events))
         await self.gate.wait()
-        await super().commit(events, probes, cursors)
+        await super().commit(events, probes, cursors, finished)
 
     def break_(self, broken: bool) -> None:
         """From now on the file cannot be written, as SQLite itself says it; or can again."""

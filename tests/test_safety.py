@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -436,7 +436,9 @@ class Disk:
     def __init__(self) -> None:
         self.probes: dict[str, Probe] = {}
 
-    async def commit(self, events: Sequence[Event], probes: Iterable[Probe], cursors: Iterable[Cursor]) -> None:
+    async def commit(
+        self, events: Sequence[Event], probes: Iterable[Probe], cursors: Collection[Cursor], finished: Collection[str]
+    ) -> None:
         self.probes.update({probe.id: probe for probe in probes})
 
     async def find(self, probe: str) -> Probe | None:

@@ -138,6 +138,8 @@ class Probe:
     vanished: tuple[Place, ...] = ()  # those of them that somebody else took away
     notices: tuple[Place, ...] = ()  # every notification about it
     judged: tuple[float, ...] = ()  # deadlines that were judged, in seconds
+    missed: tuple[float, ...] = ()  # those of them that were missed
+    unknown: tuple[float, ...] = ()  # those of which nobody could see whether they were
     traced: Traced | None = None
 
     # The instant from which the provider answers for the mail, or may have to; None while it does not.
@@ -244,8 +246,10 @@ def advance(probe: Probe | None, event: Event) -> Probe:
         case Traced():
             arrived = replace(probe.arrived, raw=b"") if probe.arrived else None  # it is on disk, and was read
             return replace(probe, state=after, arrived=arrived, traced=event)
-        case Judged(deadline=deadline):
-            return replace(probe, state=after, judged=(*probe.judged, deadline))
+        case Judged(deadline=deadline, met=known):
+            missed = (*probe.missed, deadline) if known is False else probe.missed
+            unknown = (*probe.unknown, deadline) if known is None else probe.unknown
+            return replace(probe, state=after, judged=(*probe.judged, deadline), missed=missed, unknown=unknown)
         case Expired():
             return replace(probe, state=after)
     if probe.submitted:

@@ -1,0 +1,131 @@
+"""The hash chain of a route: what makes a later change of its records show.
+
+Rules:
+- A record is all that is known of a finished probe, as canonical JSON (RFC 8785): any tool can write the same octets.
+- digest = SHA-256(record); link = SHA-256(link before || digest); link 0 = SHA-256(genesis).
+- Nothing is ever chained anew: what happens to a finished probe later makes another record, further on in the chain.
+
+docs/ledger.md says what this proves and what it does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+VERSION = 1  # of what a record and a genesis consist of
+_LONE = re.compile(
+    "[\ud800-\udfff]"
+)  # half a character, which has no octets: the one thing that RFC 8785 has no word for
+
+
+class Link(NamedTuple):
+    """One record's place in its route's chain."""
+
+    number: int  # 1, 2, 3 …
+    probe: str
+    at: float  # Unix time at which it was chained
+    digest: bytes  # SHA-256 of the record
+    link: bytes
+
+
+class Broken(NamedTuple):
+    """The first place at which a chain does not hold."""
+
+    number: int
+    why: str
+
+
+def canonical(value: Any) -> bytes:
+    """JSON data in the one form that RFC 8785 gives it; what JSON has no number for as its name, a string."""
+    return _LONE.sub(lambda half: f"\\u{ord(half[0]):04x}", _text(value)).encode()
+
+
+def record(probe: str, events: Iterable[tuple[str, Mapping[str, Any]]]) -> bytes:
+    """The record of a probe to which these events happened, (kind, fields), in the order in which it was told."""
+    lived = [{"kind": kind, **fields} for kind, fields in events]
+    return canonical({"events": lived, "probe": probe, "version": VERSION})
+
+
+def genesis(ledger: str, route: str) -> bytes:
+    """Link 0 of a route's chain. `ledger`: what tells this ledger from all others, a random number as text."""
+    return hashlib.sha256(canonical({"ledger": ledger, "route": route, "version": VERSION})).digest()
+
+
+def digest(of: bytes) -> bytes:
+    """The digest of a record."""
+    return hashlib.sha256(of).digest()
+
+
+def link(before: bytes, of: bytes) -> bytes:
+    """The link that follows `before` and holds the record with the digest `of`."""
+    return hashlib.sha256(before + of).digest()
+
+
+def verify(
+    start: bytes, links: Sequence[Link], records: Mapping[str, Sequence[bytes]], head: bytes | None = None
+) -> Broken | None:
+    """The first place where this part of a chain does not hold; None: it holds from `start`, the link before it, to
+    `head`, a link that is known from elsewhere.
+
+    `records`, by probe: each must be one of those whose digests the links give for that probe.
+    """
+    wanted = {(probe, digest(text)) for probe, texts in records.items() for text in texts}
+    before, number = start, 0
+    for number, it in enumerate(links, links[0].number if links else 0):
+        if it.number != number:
+            return Broken(number, f"the link after this one's predecessor has the number {it.number}")
+        if it.link != link(before, it.digest):
+            return Broken(number, f"the link of probe {it.probe} does not follow from the one before and its digest")
+        wanted.discard((it.probe, it.digest))
+        before = it.link
+    if head is not None and before != head:
+        return Broken(number, "the last link is not the head that is known from elsewhere")
+    for probe, _ in sorted(wanted):
+        numbers = [it.number for it in links if it.probe == probe]
+        return Broken(min(numbers, default=number), f"the record of probe {probe} is not the one that was chained")
+    return None
+
+
+# -- RFC 8785 ------------------------------------------------------------------------------------------------------
+
+
+_quoted = json.JSONEncoder(ensure_ascii=False).encode  # escapes just what ECMAScript's does
+
+
+def _text(value: Any) -> str:
+    match value:
+        case str():
+            return _quoted(value)
+        case None | True | False:
+            return {None: "null", True: "true", False: "false"}[value]
+        case float():
+            return _number(value)
+        case int():
+            return str(value)
+        case Mapping():
+            # By UTF-16 code units, which is not the order of code points.
+            names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
+            return "{" + ",".join(f"{_quoted(name)}:{_text(value[name])}" for name in names) + "}"
+    return "[" + ",".join(map(_text, value)) + "]"
+
+
+def _number(value: float) -> str:
+    """As ECMAScript writes it: Python's digits, the fewest that tell it from others, and its own rule for the point."""
+    if not math.isfinite(value):
+        return f'"{"NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}"'
+    text = repr(value)
+    if "e" not in text:
+        return "0" if value == 0 else text.removesuffix(".0")
+    mantissa, exponent = text.removeprefix("-").split("e")
+    digits, power = mantissa.replace(".", ""), int(exponent)
+    sign = "-" if value < 0 else ""
+    if 0 < power < 21:
+        return sign + digits.ljust(power + 1, "0")
+    if -7 < power < 0:
+        return f"{sign}0.{'0' * (-power - 1)}{digits}"
+    return sign + digits[0] + ("." + digits[1:] if digits[1:] else "") + f"e{power:+d}"

@@ -1,0 +1,156 @@
+"""What a ledger tells about the past: a probe in one row, and what many of them come to.
+
+Rule: a summary follows from the probe alone, so it can be made anew from the events at any time.
+
+Times are Unix times by our wall clock, spans are in seconds. A probe belongs to the moment at which it was started: so
+it has a place before anybody knows what becomes of it, and keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from probe.core.chain import Link
+from probe.core.events import Deferred, Event, Failed, Placement, Rejected, Segment, Unconfirmed
+from probe.core.state import Probe, State
+
+HOUR, DAY = 3600, 86400
+
+
+class Summary(NamedTuple):
+    """A probe in one row."""
+
+    route: str
+    started: float
+    probe: str
+    state: State
+    accepted: float | None = None  # from when on the provider answers for it, or may have to
+    seen: float | None = None  # its first arrival
+    latency: float | None = None  # by the boot clock where it can be: not always seen − accepted
+    doubtful: bool = False  # the latency says too little to be counted
+    missed: float | None = None  # the longest deadline that was judged as missed
+    unknown: float | None = None  # the longest of which nobody could see
+    placement: Placement | None = None
+    holder: Segment | None = None  # who had it longest once it was submitted, as far as its header tells
+    held: float | None = None  # for so long: the middle of what is possible
+    # Of a bounce the status (RFC 3463), of a refusal that or the reply's code, of a failure and of a submission that
+    # was never confirmed the reason; None where nothing of this happened.
+    status: str | None = None
+
+
+class Cell(NamedTuple):
+    """The probes of a route that were started in one stretch of time, counted."""
+
+    route: str
+    begin: float
+    sent: int
+    open: int  # of these it is not known yet what becomes of them
+    late: int  # missed a deadline, whether or not they came
+    unknown: int  # there is a deadline of which nobody could see whether they missed it
+    lost: int
+    bounced: int
+    refused: int  # rejected, deferred, failed
+    measured: int  # have a latency that counts
+    worst: float | None  # the longest such latency
+
+
+class Point(NamedTuple):
+    """Of the probes of one stretch of time the latencies that count."""
+
+    begin: float
+    number: int
+    least: float
+    median: float  # as everywhere here one that was measured: the nearest rank
+    most: float
+
+
+class Latencies(NamedTuple):
+    """How latencies are distributed: exact, each one that was measured (the nearest rank)."""
+
+    number: int
+    median: float
+    p95: float
+    p99: float
+    most: float
+
+
+class Totals(NamedTuple):
+    """A route in a span of time."""
+
+    states: dict[State, int]
+    late: int
+    unknown: int
+    placements: dict[Placement, int]
+    holders: dict[Segment, tuple[int, float]]  # who had most mails longest: how many, and for how long all in all
+    latencies: Latencies | None  # None: none counts
+
+
+class Standing(NamedTuple):
+    """A route by the ledger alone: its newest probe, and what is in flight."""
+
+    newest: Summary
+    in_flight: int
+    oldest: float | None  # the earliest acceptance of what is in flight
+
+
+class Life(NamedTuple):
+    """All that is on record of a probe."""
+
+    summary: Summary
+    events: tuple[Event, ...]
+    headers: tuple[bytes, ...]  # header blocks of its mails and bounces, as far as they are kept
+    record: bytes  # the events as they are chained, see core/chain.py
+    links: tuple[Link, ...]  # its places in the route's chain; the last is of this record, once nothing is ahead
+
+
+class Day(NamedTuple):
+    """What is known of a route's chain by the end of a day (UTC)."""
+
+    begin: float
+    number: int  # the head's
+    head: bytes
+
+
+class IncidentRow(NamedTuple):
+    """An incident as it is kept; what `record` is, is known to those who write it."""
+
+    id: str
+    route: str
+    kind: str
+    begin: float
+    end: float | None  # None: it lasts
+    record: Mapping[str, Any]
+
+
+def summary(probe: Probe) -> Summary:
+    """The probe in one row."""
+    parts = [part for part in probe.traced.segments if part.segment != "submission"] if probe.traced else []
+    most = max(parts, key=lambda part: part.low + part.high, default=None)
+    return Summary(
+        probe.route,
+        probe.started.wall,
+        probe.id,
+        probe.state,
+        probe.answerable.wall if probe.answerable else None,
+        probe.arrived.at.wall if probe.arrived else None,
+        probe.latency,
+        probe.doubtful,
+        max(probe.missed, default=None),
+        max(probe.unknown, default=None),
+        probe.arrived.placement if probe.arrived else None,
+        most.segment if most else None,
+        (most.low + most.high) / 2 if most else None,
+        _status(probe),
+    )
+
+
+def _status(probe: Probe) -> str | None:
+    if probe.bounced:
+        return probe.bounced.status or "bounced"
+    match probe.submitted:
+        case Rejected(reply=reply) | Deferred(reply=reply):
+            return reply.status or str(reply.code)
+        case Failed(reason=reason) | Unconfirmed(reason=reason):
+            return reason
+    return None

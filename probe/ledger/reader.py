@@ -1,0 +1,132 @@
+"""The ledger as those see it who only read: beside the daemon that writes, or in another process, or alone.
+
+Rules:
+- A thread and a connection of its own, read-only: neither the loop nor the writer waits for a reader.
+- Each question sees one state of the ledger; two questions may see two.
+- No question takes longer than _PATIENCE: as long as one is being answered, the log of the writer cannot be emptied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from probe.core.chain import Link
+from probe.core.history import Cell, Day, IncidentRow, Life, Point, Standing, Summary, Totals
+from probe.core.state import State
+from probe.ledger import reading
+from probe.ledger.file import LedgerError, open_to_read, trouble
+
+_PATIENCE = 30.0  # seconds
+_STEPS = 100_000  # of SQLite's machine between looks at the clock; some ms
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Reader:
+    """An open ledger. Times are Unix times, spans [since, until) hold what was started in them, days are UTC's. All
+    methods but close() are coroutines, and may raise LedgerError."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the ledger at `path`, which must be there. Blocking, for some ms."""
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._until = 0.0
+        try:
+            self._db = self._thread.submit(open_to_read, path).result()
+        except BaseException:
+            self._thread.shutdown()
+            raise
+        self._db.set_progress_handler(lambda: time.monotonic() > self._until, _STEPS)
+
+    async def routes(self) -> list[str]:
+        """All routes that were ever probed, by name."""
+        return await self._call(reading.routes)
+
+    async def standings(self) -> dict[str, Standing]:
+        """How each route stands, by the ledger alone."""
+        return await self._call(reading.standings)
+
+    async def caught_up(self) -> float | None:
+        """Up to when the probes of an older version are in what is told here; None: all are."""
+        return await self._call(reading.caught_up)
+
+    async def strip(self, since: float, until: float, cells: int, route: str | None = None) -> list[Cell]:
+        """So many equal stretches of time, by route and time; those in which nothing was started are left out. Quick
+        where they begin and end on hours, and for long spans on days."""
+        return await self._call(reading.strip, since, until, cells, route)
+
+    async def latencies(self, route: str, since: float, until: float, points: int) -> list[Point]:
+        """So many equal stretches of time, for a chart; those without a latency that counts are left out."""
+        return await self._call(reading.latencies, route, since, until, points)
+
+    async def probes(
+        self,
+        route: str,
+        before: tuple[float, str] = (float("inf"), ""),
+        limit: int = 100,
+        states: Collection[State] = (),
+        late: bool = False,
+        of_note: bool = False,
+    ) -> list[Summary]:
+        """A page of the route's probes, the newest first. The next page is before the last one's (started, probe).
+        `of_note`: only those that evidence() tells of."""
+        return await self._call(reading.probes, route, before, limit, states, late, of_note)
+
+    async def life(self, probe: str) -> Life | None:
+        """All that is on record of the probe with this id; None: nothing is."""
+        return await self._call(reading.life, probe)
+
+    async def evidence(self, route: str, since: float, until: float) -> AsyncIterator[Life]:
+        """The probes that were late, lost, bounced, refused or not confirmed, the oldest first."""
+        after = since, ""
+        while some := await self._call(reading.evidence, route, after, until):
+            for life in some:
+                yield life
+            after = some[-1].summary.started, some[-1].summary.probe
+
+    async def totals(self, route: str, since: float, until: float) -> Totals:
+        """What all the probes that were started in this span came to."""
+        return await self._call(reading.totals, route, since, until)
+
+    async def ledger(self) -> str:
+        """What tells this ledger from all others; link 0 of each chain comes from it."""
+        return await self._call(reading.ledger)
+
+    async def days(self, route: str, since: float, until: float) -> list[Day]:
+        """The heads of the route's chain of all days (UTC) that began in this span; never forgotten."""
+        return await self._call(reading.days, route, since, until)
+
+    async def links(self, route: str, after: int, upto: int) -> list[Link]:
+        """The links of the route's chain with these numbers, (after, upto], as far as they are kept."""
+        return await self._call(reading.links, route, after, upto)
+
+    async def incidents(self, since: float, until: float, route: str | None = None) -> list[IncidentRow]:
+        """The incidents of which a part lies in this span, by their begin."""
+        return await self._call(reading.incidents, since, until, route)
+
+    def close(self) -> None:
+        """Finish what is being answered, and close the file."""
+        self._thread.submit(self._db.close).result()
+        self._thread.shutdown()
+
+    async def _call(
+        self, work: Callable[Concatenate[sqlite3.Connection, _P], _T], *args: _P.args, **options: _P.kwargs
+    ) -> _T:
+        def answer() -> _T:
+            self._until = time.monotonic() + _PATIENCE
+            return work(self._db, *args, **options)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, answer)
+        except sqlite3.OperationalError as error:
+            if "interrupted" in str(error):
+                raise LedgerError(f"{self.path}: no answer within {_PATIENCE:.0f} s; ask for a shorter span") from error
+            raise LedgerError(trouble(self.path, error)) from error
+        except sqlite3.Error as error:
+            raise LedgerError(trouble(self.path, error)) from error

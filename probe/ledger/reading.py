@@ -1,0 +1,222 @@
+"""Questions about the past, as statements for SQLite.
+
+Rules:
+- What can be counted, sorted and ranked in SQL is: there it does not hold the interpreter's lock, so the loop goes on.
+- Every question is answered by statements that end: what a reader holds on to keeps the log (WAL) from being emptied.
+- Where a stretch of time is whole hours or days, cells answer; else the summaries themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any, cast
+
+from probe.core import chain
+from probe.core.chain import Link
+from probe.core.events import Placement, Segment
+from probe.core.history import (
+    DAY,
+    HOUR,
+    Cell,
+    Day,
+    IncidentRow,
+    Latencies,
+    Life,
+    Point,
+    Standing,
+    Summary,
+    Totals,
+)
+from probe.core.state import IN_FLIGHT, State
+from probe.ledger.records import headers, typed
+from probe.ledger.schema import COUNTED, COUNTS, OF_NOTE
+
+_ROUTE = "route = (SELECT id FROM routes WHERE name = :route)"
+_SPAN = "started >= :since AND started < :until"
+_SUMMARY = ", ".join(f"summaries.{name}" for name in Summary._fields[1:])
+_IN_FLIGHT = ", ".join(f"'{state.value}'" for state in sorted(IN_FLIGHT))
+_EVIDENCE_AT_ONCE = 200  # probes
+
+
+def routes(db: sqlite3.Connection) -> list[str]:
+    """All that were ever probed, by name."""
+    return [name for (name,) in db.execute("SELECT name FROM routes ORDER BY name")]
+
+
+def caught_up(db: sqlite3.Connection) -> float | None:
+    """The Unix time up to which the probes that an older version recorded are summarised; None: all are."""
+    found = db.execute("SELECT value FROM about WHERE name = 'caught_up'").fetchone()
+    return float(json.loads(found[0])[0]) if found else None
+
+
+def strip(db: sqlite3.Connection, since: float, until: float, cells: int, route: str | None) -> list[Cell]:
+    """Equal stretches of time, by route and time; those in which nothing was started are left out."""
+    width = (until - since) / cells
+    size = next((size for size in (DAY, HOUR) if since % size == 0 and width % size == 0), None)
+    counts = [f"sum({name})" for name in COUNTED if name != "worst"]
+    table, at, counted = "cells", "begin", ", ".join([*counts, "max(worst)"])
+    if size is None:
+        table, at, counted = "summaries", "started", ", ".join(COUNTED.values())
+    # The planner does not know that there are few routes, and many cells of each.
+    query = f"""SELECT name, CAST(({table}.{at} - :since) / :width AS INTEGER) AS cell, {counted}
+        FROM routes CROSS JOIN {table} ON {table}.route = routes.id AND {table}.{at} >= :since AND {table}.{at} < :until
+        {"AND size = :size" if size else ""} WHERE :route IS NULL OR name = :route
+        GROUP BY name, cell ORDER BY name, cell"""
+    rows = db.execute(query, {"since": since, "until": until, "width": width, "size": size, "route": route})
+    return [Cell(name, since + width * cell, *numbers) for name, cell, *numbers in rows]
+
+
+def latencies(db: sqlite3.Connection, route: str, since: float, until: float, points: int) -> list[Point]:
+    """Equal stretches of time; those without a latency that counts are left out."""
+    width = (until - since) / points
+    query = f"""WITH
+        measured AS (SELECT CAST((started - :since) / :width AS INTEGER) AS point, latency
+          FROM summaries WHERE {_ROUTE} AND {_SPAN} AND {COUNTS}),
+        ranked AS (SELECT *, row_number() OVER (PARTITION BY point ORDER BY latency) AS rank,
+          count(*) OVER (PARTITION BY point) AS n FROM measured)
+        SELECT point, n, min(latency), max(CASE WHEN rank = (n + 1) / 2 THEN latency END), max(latency)
+        FROM ranked GROUP BY point ORDER BY point"""
+    rows = db.execute(query, {"since": since, "until": until, "width": width, "route": route})
+    return [Point(since + width * point, *numbers) for point, *numbers in rows]
+
+
+def probes(
+    db: sqlite3.Connection,
+    route: str,
+    before: tuple[float, str],
+    limit: int,
+    states: Collection[State],
+    late: bool,
+    of_note: bool,
+) -> list[Summary]:
+    """So many that were started before this one, (started, probe), the newest first."""
+    which = [_ROUTE, "(started, probe) < (:started, :probe)"]
+    which += [f"state IN ({', '.join(repr(state.value) for state in states)})"] * bool(states)
+    which += ["missed IS NOT NULL"] * late + [OF_NOTE] * of_note
+    query = f"""SELECT :route, {_SUMMARY} FROM summaries WHERE {" AND ".join(which)}
+        ORDER BY started DESC, probe DESC LIMIT :limit"""
+    rows = db.execute(query, {"route": route, "started": before[0], "probe": before[1], "limit": limit})
+    return [_summary(row) for row in rows]
+
+
+def standings(db: sqlite3.Connection) -> dict[str, Standing]:
+    """How each route stands."""
+    query = f"""SELECT name, {_SUMMARY} FROM routes CROSS JOIN summaries ON (route, started, probe) =
+        (SELECT route, started, probe FROM summaries WHERE route = routes.id
+         ORDER BY route DESC, started DESC, probe DESC LIMIT 1)"""
+    newest = {row[0]: _summary(row) for row in db.execute(query)}
+    flying = f"""SELECT name, count(*), min(accepted) FROM summaries JOIN routes ON routes.id = route
+        WHERE pending = 1 AND state IN ({_IN_FLIGHT}) GROUP BY name"""
+    found = {name: (number, oldest) for name, number, oldest in db.execute(flying)}
+    return {name: Standing(it, *found.get(name, (0, None))) for name, it in newest.items()}
+
+
+def totals(db: sqlite3.Connection, route: str, since: float, until: float) -> Totals:
+    """All that was started in this span."""
+    span = {"route": route, "since": since, "until": until}
+    states: Counter[State] = Counter()
+    places: Counter[Placement] = Counter()
+    holders: dict[Segment, tuple[int, float]] = {}
+    all_late = all_unknown = measured = 0
+    query = f"""SELECT state, placement, holder, count(*), count(missed), count(unknown), total(held), sum({COUNTS})
+        FROM summaries WHERE {_ROUTE} AND {_SPAN} GROUP BY 1, 2, 3"""
+    for state, placement, holder, number, late, unknown, held, counting in db.execute(query, span):
+        states[State(state)] += number
+        all_late, all_unknown, measured = all_late + late, all_unknown + unknown, measured + counting
+        if placement:
+            places[placement] += number
+        if holder:
+            before = holders.get(holder, (0, 0.0))
+            holders[holder] = before[0] + number, before[1] + held
+    found = _ranked(db, span, measured) if measured else None
+    return Totals(dict(states), all_late, all_unknown, dict(places), holders, found)
+
+
+def _ranked(db: sqlite3.Connection, span: dict[str, object], number: int) -> Latencies:
+    ranks = [-(-number * percent // 100) for percent in (50, 95, 99, 100)]
+    query = f"""SELECT rank, latency FROM (SELECT latency, row_number() OVER (ORDER BY latency) AS rank
+        FROM summaries WHERE {_ROUTE} AND {_SPAN} AND {COUNTS}) WHERE rank IN ({", ".join(map(str, ranks))})"""
+    found = dict(db.execute(query, span))
+    return Latencies(number, *(found[rank] for rank in ranks))
+
+
+# -- one probe, and what is to be proved ----------------------------------------------------------------------------
+
+
+def life(db: sqlite3.Connection, probe: str) -> Life | None:
+    """All that is on record of a probe; None: nothing is."""
+    query = f"""SELECT name, {_SUMMARY} FROM probes JOIN routes ON name = probes.route
+        JOIN summaries ON summaries.route = routes.id AND summaries.started = probes.started AND probe = probes.id
+        WHERE probes.id = ?"""
+    row = db.execute(query, (probe,)).fetchone()
+    return _lives(db, [_summary(row)])[0] if row else None
+
+
+def evidence(db: sqlite3.Connection, route: str, after: tuple[float, str], until: float) -> list[Life]:
+    """Some of the probes that were late, lost, bounced, refused or not confirmed, and started after this one, (started,
+    probe); the oldest first."""
+    query = f"""SELECT :route, {_SUMMARY} FROM summaries WHERE {_ROUTE} AND {OF_NOTE}
+        AND (started, probe) > (:at, :probe) AND started < :until ORDER BY started, probe LIMIT {_EVIDENCE_AT_ONCE}"""
+    rows = db.execute(query, {"route": route, "at": after[0], "probe": after[1], "until": until})
+    return _lives(db, [_summary(row) for row in rows])
+
+
+def _lives(db: sqlite3.Connection, found: Sequence[Summary]) -> list[Life]:
+    lives = []
+    for it in found:
+        rows = db.execute("SELECT kind, record FROM events WHERE probe = ? ORDER BY seq", (it.probe,))
+        events = [(kind, json.loads(text)) for kind, text in rows]
+        links = db.execute(
+            "SELECT number, probe, at, digest, link FROM chain WHERE probe = ? ORDER BY number", (it.probe,)
+        )
+        lives.append(
+            Life(
+                it,
+                tuple(typed(*event) for event in events),
+                tuple(headers(db, it.probe)),
+                chain.record(it.probe, events),
+                tuple(Link(*row) for row in links),
+            )
+        )
+    return lives
+
+
+def _summary(row: Sequence[Any]) -> Summary:
+    route, started, probe, state, *rest = row
+    found = Summary(route, started, probe, State(state), *rest)
+    return found._replace(doubtful=bool(found.doubtful))
+
+
+# -- the chain ------------------------------------------------------------------------------------------------------
+
+
+def ledger(db: sqlite3.Connection) -> str:
+    """What tells this ledger from all others: from it and a route's name comes link 0 of the route's chain."""
+    return cast(str, db.execute("SELECT value FROM about WHERE name = 'ledger'").fetchone()[0])
+
+
+def days(db: sqlite3.Connection, route: str, since: float, until: float) -> list[Day]:
+    """The heads of a route's chain of all days that began in this span and on which something was chained."""
+    query = f"SELECT day, number, link FROM heads WHERE {_ROUTE} AND day >= :since AND day < :until ORDER BY day"
+    return [Day(*row) for row in db.execute(query, {"route": route, "since": since, "until": until})]
+
+
+def links(db: sqlite3.Connection, route: str, after: int, upto: int) -> list[Link]:
+    """The links that follow the one with the number `after`, as far as they are kept."""
+    query = f"""SELECT number, probe, at, digest, link FROM chain WHERE {_ROUTE} AND number > :after AND number <= :upto
+        ORDER BY number"""
+    return [Link(*row) for row in db.execute(query, {"route": route, "after": after, "upto": upto})]
+
+
+# -- incidents ------------------------------------------------------------------------------------------------------
+
+
+def incidents(db: sqlite3.Connection, since: float, until: float, route: str | None) -> list[IncidentRow]:
+    """Those of which a part lies in this span, by their begin."""
+    query = """SELECT id, route, kind, begin, "end", record FROM incidents WHERE begin < :until
+        AND ("end" IS NULL OR "end" >= :since) AND (:route IS NULL OR route = :route) ORDER BY begin, id"""
+    rows = db.execute(query, {"since": since, "until": until, "route": route})
+    return [IncidentRow._make((*row, json.loads(record))) for *row, record in rows]

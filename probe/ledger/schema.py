@@ -1,0 +1,100 @@
+"""The tables, by version, and what a summary counts as.
+
+Rules:
+- A ledger of an older version gets the tables it lacks at once, however big it is; chaining.catch_up() fills them.
+- Cells are sums over summaries, by COUNTED and by nothing else. They outlive what they count, days for good.
+"""
+
+from __future__ import annotations
+
+from probe.core.state import OPEN
+
+SCHEMA = (  # one script for each version; statements end with a semicolon and a line break
+    """
+CREATE TABLE probes (
+  id TEXT PRIMARY KEY, route TEXT NOT NULL, state TEXT NOT NULL, started REAL NOT NULL  -- Unix time
+) WITHOUT ROWID;
+CREATE INDEX probes_by_state ON probes (state) WHERE state IN ('sending', 'early', 'accepted', 'unconfirmed');
+CREATE INDEX probes_by_start ON probes (started);
+CREATE TABLE events (
+  seq INTEGER PRIMARY KEY, probe TEXT NOT NULL, kind TEXT NOT NULL, at REAL NOT NULL, record TEXT NOT NULL
+);
+CREATE INDEX events_by_probe ON events (probe);
+CREATE TABLE cursors (
+  account TEXT, folder TEXT, uidvalidity INTEGER, uid INTEGER, looked TEXT, PRIMARY KEY (account, folder)
+) WITHOUT ROWID;
+""",
+    """
+CREATE TABLE headers (
+  seq INTEGER PRIMARY KEY, probe TEXT NOT NULL, at REAL NOT NULL, keep INTEGER NOT NULL, raw BLOB NOT NULL  -- zlib
+);
+CREATE INDEX headers_by_probe ON headers (probe);
+CREATE INDEX headers_by_age ON headers (at) WHERE keep = 0;
+""",
+    """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO about VALUES ('ledger', lower(hex(randomblob(16))));
+INSERT INTO about SELECT 'caught_up', '[0,""]' WHERE EXISTS (SELECT 1 FROM probes);
+CREATE TABLE routes (  -- number, link: the end of its chain
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, number INTEGER NOT NULL, link BLOB NOT NULL
+);
+CREATE TABLE summaries (  -- core/history.py; pending: not all that happened is in the chain
+  route INTEGER NOT NULL, started REAL NOT NULL, probe TEXT NOT NULL, state TEXT NOT NULL, accepted REAL, seen REAL,
+  latency REAL, doubtful INTEGER NOT NULL, missed REAL, unknown REAL, placement TEXT, holder TEXT, held REAL,
+  status TEXT, pending INTEGER NOT NULL DEFAULT 1, PRIMARY KEY (route, started, probe)
+) WITHOUT ROWID;
+CREATE INDEX summaries_pending ON summaries (started) WHERE pending = 1;
+CREATE INDEX summaries_of_note ON summaries (route, started, probe)
+  WHERE missed IS NOT NULL OR status IS NOT NULL OR state IN ('lost', 'found');
+CREATE TABLE cells (
+  size INTEGER, route INTEGER, begin INTEGER, sent INTEGER, open INTEGER, late INTEGER, unknown INTEGER, lost INTEGER,
+  bounced INTEGER, refused INTEGER, measured INTEGER, worst REAL, PRIMARY KEY (size, route, begin)
+) WITHOUT ROWID;
+CREATE TABLE chain (
+  route INTEGER, number INTEGER, probe TEXT NOT NULL, at REAL NOT NULL, digest BLOB NOT NULL, link BLOB NOT NULL,
+  PRIMARY KEY (route, number)
+) WITHOUT ROWID;
+CREATE INDEX chain_by_probe ON chain (probe);
+CREATE TABLE heads (
+  route INTEGER, day INTEGER, number INTEGER NOT NULL, link BLOB NOT NULL, PRIMARY KEY (route, day)
+) WITHOUT ROWID;
+CREATE TABLE incidents (
+  id TEXT PRIMARY KEY, route TEXT NOT NULL, kind TEXT NOT NULL, begin REAL NOT NULL, "end" REAL, record TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX incidents_by_begin ON incidents (begin);
+CREATE INDEX incidents_open ON incidents (route) WHERE "end" IS NULL;
+CREATE TABLE memory (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+""",
+)
+VERSION = len(SCHEMA)
+IS_OPEN = "state IN ({})".format(", ".join(f"'{state.value}'" for state in sorted(OPEN)))
+OF_NOTE = "(missed IS NOT NULL OR status IS NOT NULL OR state IN ('lost', 'found'))"  # what its index is made for
+COUNTS = "latency IS NOT NULL AND doubtful = 0"
+COUNTED = {
+    "sent": "count(*)",
+    "open": f"sum({IS_OPEN})",
+    "late": "count(missed)",
+    "unknown": "count(unknown)",
+    "lost": "sum(state = 'lost')",
+    "bounced": "sum(state = 'bounced')",
+    "refused": "sum(state IN ('rejected', 'deferred', 'failed'))",
+    "measured": f"sum({COUNTS})",
+    "worst": f"max(CASE WHEN {COUNTS} THEN latency END)",
+}
+_SUMS = [name for name in COUNTED if name != "worst"]
+_INTO_CELLS = """INSERT INTO cells SELECT size, route, CAST(started / size AS INTEGER) * size, {counts}, {worst}
+FROM summaries, (SELECT 3600 AS size UNION ALL SELECT 86400) WHERE {which} GROUP BY 1, 2, 3
+ON CONFLICT DO UPDATE SET {sums}, worst = max(ifnull(worst, excluded.worst), ifnull(excluded.worst, worst))"""
+
+
+def count(sign: str, which: str) -> str:
+    """The statement that puts these summaries into their cells (+), or takes them out (-).
+
+    What was worst stays: a latency is never measured anew, so it comes back.
+    """
+    return _INTO_CELLS.format(
+        counts=", ".join(f"{sign}{COUNTED[name]}" for name in _SUMS),
+        worst=COUNTED["worst"],
+        which=which,
+        sums=", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS),
+    )
