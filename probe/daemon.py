@@ -87,6 +87,7 @@ async def started(
             background = [
                 asyncio.create_task(_watch_clocks(metrics, sinks)),
                 asyncio.create_task(_keep_house(ledger, prober, sinks)),
+                asyncio.create_task(_catch_up(ledger, prober)),
                 asyncio.create_task(_reload_on_hangup(prober, metrics, schedule, reload, sinks)),
             ]
             running.essential = [*background, *prober.essential(), schedule.broken]
@@ -228,6 +229,20 @@ async def _keep_house(ledger: Ledger, prober: Prober, sink: Sink) -> None:
         except LedgerError as error:
             log.warning(line("retention_failed", reason=error))
         await asyncio.sleep(_TICK if gone or sifted else _HOUSEKEEPING)
+
+
+async def _catch_up(ledger: Ledger, prober: Prober) -> None:
+    """Bring what an older version or a crash left behind into the history, for at most half of the writer's time."""
+    loop = asyncio.get_running_loop()
+    while True:
+        began, looked = loop.time(), 0
+        try:
+            now = clock.now().wall
+            settled = now - _DAY - max(route.lost_after for route in prober.settings.routes.values())
+            looked = await ledger.catch_up(settled, now)
+        except LedgerError as error:
+            log.warning(line("catching_up_failed", reason=error))
+        await asyncio.sleep(loop.time() - began if looked else _HOUSEKEEPING)
 
 
 async def _reload_on_hangup(

@@ -15,6 +15,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 VERSION = 1  # of what a record and a genesis consist of
@@ -97,30 +98,37 @@ def verify(
 _quoted = json.JSONEncoder(ensure_ascii=False).encode  # escapes just what ECMAScript's does
 
 
+_UNNUMBERED = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
+
+
 def _text(value: Any) -> str:
-    match value:
-        case str():
-            return _quoted(value)
-        case None | True | False:
-            return {None: "null", True: "true", False: "false"}[value]
-        case float():
-            return _number(value)
-        case int():
-            return str(value)
-        case Mapping():
-            # By UTF-16 code units, which is not the order of code points.
-            names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
-            return "{" + ",".join(f"{_quoted(name)}:{_text(value[name])}" for name in names) + "}"
-    return "[" + ",".join(map(_text, value)) + "]"
+    kind = type(value)
+    if kind is float:
+        return _number(value)
+    if kind is str:
+        return _quoted(value)
+    if kind is list or isinstance(value, tuple):
+        return "[" + ",".join(map(_text, value)) + "]"
+    if kind is dict:
+        return "{" + ",".join([quoted + _text(value[name]) for name, quoted in _names(*value)]) + "}"
+    if value is None or isinstance(value, bool | int):
+        return "null" if value is None else str(value).lower()
+    raise TypeError(f"JSON has no word for {value!r}")
+
+
+@lru_cache(256)  # events have few sets of names, and a busy daemon has many events
+def _names(*names: str) -> list[tuple[str, str]]:
+    """In order: by UTF-16 code units, which is not that of code points."""
+    return [(it, f"{_quoted(it)}:") for it in sorted(names, key=lambda name: name.encode("utf-16-be", "surrogatepass"))]
 
 
 def _number(value: float) -> str:
     """As ECMAScript writes it: Python's digits, the fewest that tell it from others, and its own rule for the point."""
-    if not math.isfinite(value):
-        return f'"{"NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}"'
     text = repr(value)
+    if text[-2:] == ".0":
+        return text[:-2] if value else "0"
     if "e" not in text:
-        return "0" if value == 0 else text.removesuffix(".0")
+        return text if math.isfinite(value) else _UNNUMBERED[text]
     mantissa, exponent = text.removeprefix("-").split("e")
     digits, power = mantissa.replace(".", ""), int(exponent)
     sign = "-" if value < 0 else ""

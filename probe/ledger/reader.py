@@ -38,11 +38,15 @@ class Reader:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._until = 0.0
         try:
-            self._db = self._thread.submit(open_to_read, path).result()
+            self._db = self._thread.submit(self._open).result()
         except BaseException:
             self._thread.shutdown()
             raise
-        self._db.set_progress_handler(lambda: time.monotonic() > self._until, _STEPS)
+
+    def _open(self) -> sqlite3.Connection:
+        db = open_to_read(self.path)
+        db.set_progress_handler(lambda: time.monotonic() > self._until, _STEPS)
+        return db
 
     async def routes(self) -> list[str]:
         """All routes that were ever probed, by name."""

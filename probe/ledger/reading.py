@@ -38,6 +38,7 @@ _ROUTE = "route = (SELECT id FROM routes WHERE name = :route)"
 _SPAN = "started >= :since AND started < :until"
 _SUMMARY = ", ".join(f"summaries.{name}" for name in Summary._fields[1:])
 _IN_FLIGHT = ", ".join(f"'{state.value}'" for state in sorted(IN_FLIGHT))
+_BY_NOTE = "INDEXED BY summaries_of_note"  # without statistics the planner prefers the whole route
 _EVIDENCE_AT_ONCE = 200  # probes
 
 
@@ -93,10 +94,12 @@ def probes(
     of_note: bool,
 ) -> list[Summary]:
     """So many that were started before this one, (started, probe), the newest first."""
-    which = [_ROUTE, "(started, probe) < (:started, :probe)"]
+    which, index = [_ROUTE, "(started, probe) < (:started, :probe)"], ""
+    if late or of_note:
+        which, index = [*which, OF_NOTE], _BY_NOTE
     which += [f"state IN ({', '.join(repr(state.value) for state in states)})"] * bool(states)
-    which += ["missed IS NOT NULL"] * late + [OF_NOTE] * of_note
-    query = f"""SELECT :route, {_SUMMARY} FROM summaries WHERE {" AND ".join(which)}
+    which += ["missed IS NOT NULL"] * late
+    query = f"""SELECT :route, {_SUMMARY} FROM summaries {index} WHERE {" AND ".join(which)}
         ORDER BY started DESC, probe DESC LIMIT :limit"""
     rows = db.execute(query, {"route": route, "started": before[0], "probe": before[1], "limit": limit})
     return [_summary(row) for row in rows]
@@ -158,7 +161,7 @@ def life(db: sqlite3.Connection, probe: str) -> Life | None:
 def evidence(db: sqlite3.Connection, route: str, after: tuple[float, str], until: float) -> list[Life]:
     """Some of the probes that were late, lost, bounced, refused or not confirmed, and started after this one, (started,
     probe); the oldest first."""
-    query = f"""SELECT :route, {_SUMMARY} FROM summaries WHERE {_ROUTE} AND {OF_NOTE}
+    query = f"""SELECT :route, {_SUMMARY} FROM summaries {_BY_NOTE} WHERE {_ROUTE} AND {OF_NOTE}
         AND (started, probe) > (:at, :probe) AND started < :until ORDER BY started, probe LIMIT {_EVIDENCE_AT_ONCE}"""
     rows = db.execute(query, {"route": route, "at": after[0], "probe": after[1], "until": until})
     return _lives(db, [_summary(row) for row in rows])

@@ -40,7 +40,7 @@ def fields(event: Event) -> dict[str, Any]:
 def typed(kind: str, record: dict[str, Any]) -> Event:
     """The event of which these are the fields. Raises KeyError, TypeError, ValueError."""
     cls, hints = _KINDS[kind]
-    return cls(**{name: _typed(hints[name], value) for name, value in record.items()})
+    return cls(**{name: _typed(hints[name], value) if type(value) is list else value for name, value in record.items()})
 
 
 def load(db: sqlite3.Connection, where: str, args: tuple[object, ...]) -> list[Probe]:
@@ -64,7 +64,7 @@ def headers(db: sqlite3.Connection, probe: str) -> list[bytes]:
 
 def _typed(hint: Any, value: Any) -> Any:
     """JSON lists back into the named tuples and tuples that the field's annotation asks for."""
-    if not isinstance(value, list):
+    if type(value) is not list:
         return value
     if isinstance(hint, UnionType):
         hint = next(option for option in get_args(hint) if option is not type(None))
