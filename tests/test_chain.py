@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.core.chain import Link, canonical, digest, genesis, link, record, verify
+
+from .make import ROOT
 
 JSON = st.recursive(
     st.none()
@@ -88,6 +91,19 @@ def test_a_record_does_not_depend_on_the_order_in_which_fields_were_kept() -> No
     one = record("p", [("Expired", {"probe": "p", "at": [1.0, 2.5, "b"]})])
     assert one == record("p", [("Expired", {"at": [1.0, 2.5, "b"], "probe": "p"})])
     assert one == b'{"events":[{"at":[1,2.5,"b"],"kind":"Expired","probe":"p"}],"probe":"p","version":1}'
+
+
+def test_the_example_in_the_document_is_what_a_hash_function_says() -> None:
+    text = (ROOT / "docs/ledger.md").read_text()
+    [told] = re.findall(r"```json\n(.*)\n```", text)
+    [origin] = re.findall(r"\| `(\{.*\})` \|", text)
+    zero, one, last = re.findall(r"\| `([0-9a-f]{64})` \|", text)
+    assert hashlib.sha256(origin.encode()).hexdigest() == zero
+    assert hashlib.sha256(told.encode()).hexdigest() == one
+    assert hashlib.sha256(bytes.fromhex(zero) + bytes.fromhex(one)).hexdigest() == last
+    # … and what this program says.
+    assert canonical(json.loads(told)) == told.encode()
+    assert genesis(**{name: json.loads(origin)[name] for name in ("ledger", "route")}).hex() == zero
 
 
 def chained(number: int, start: int = 1) -> tuple[bytes, list[Link], dict[str, list[bytes]]]:

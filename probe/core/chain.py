@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -128,7 +127,7 @@ def _number(value: float) -> str:
     if text[-2:] == ".0":
         return text[:-2] if value else "0"
     if "e" not in text:
-        return text if math.isfinite(value) else _UNNUMBERED[text]
+        return _UNNUMBERED.get(text, text)
     mantissa, exponent = text.removeprefix("-").split("e")
     digits, power = mantissa.replace(".", ""), int(exponent)
     sign = "-" if value < 0 else ""

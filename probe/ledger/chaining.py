@@ -20,7 +20,7 @@ from probe.ledger.file import transaction
 from probe.ledger.records import load, log
 from probe.ledger.schema import IS_OPEN, count
 
-_AT_ONCE = 100  # probes; the writer thread is held for some 20 ms
+_AT_ONCE = 100  # probes; the writer thread is held for some 50 ms
 _KEY = "route = ? AND started = ? AND probe = ?"
 _COLUMNS = [name for name in Summary._fields if name not in {"route", "started", "probe"}]
 _UPSERT = "INSERT INTO summaries ({}) VALUES ({}) ON CONFLICT DO UPDATE SET {}, pending = 1".format(
