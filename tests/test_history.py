@@ -25,6 +25,7 @@ from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, Reader, chaining, 
 from probe.ledger.records import row
 from probe.ledger.schema import SCHEMA
 
+from .bench import years
 from .make import (
     PATHS,
     PROBE,
@@ -616,3 +617,25 @@ def test_the_ledger_and_its_lock_are_for_its_user_alone(path: Path) -> None:
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
     finally:
         ledger.close()
+
+
+async def test_the_ledger_that_the_bench_makes_is_one_that_a_daemon_could_have_written(path: Path) -> None:
+    until = BEGIN + 5 * DAY
+    await asyncio.to_thread(years.make, path, 3, 900, until)
+    async with opened(path) as (ledger, reader):
+        found: dict[str, Summary] = {}
+        for probe in await ledger.started_since(0.0):
+            life = await reader.life(probe.id)
+            assert life is not None
+            found[probe.id] = life.summary
+            assert life.summary.latency == pytest.approx(probe.latency)
+            assert life.summary == summary(probe)._replace(latency=life.summary.latency)
+            assert life.links[-1].digest == digest(life.record)
+        assert len(found) == 900
+        assert len({it.state for it in found.values()}) > 3
+        for route in await reader.routes():
+            *_, head = await reader.days(route, 0.0, until + 9 * DAY)
+            links = await reader.links(route, 0, 10**9)
+            assert verify(genesis(await reader.ledger(), route), links, {}, head.head) is None
+        cells = await reader.strip(BEGIN, until, 5 * 24)
+        assert cells == told(list(found.values()), HOUR)

@@ -46,6 +46,7 @@ class Watched(Ledger):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.commits: list[list[Event]] = []
+        self.finished: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -59,6 +60,7 @@ class Watched(Ledger):
         self.commits.append(list(events))
         await self.gate.wait()
         await super().commit(events, probes, cursors, finished)
+        self.finished += finished
 
     def break_(self, broken: bool) -> None:
         """From now on the file cannot be written, as SQLite itself says it; or can again."""
@@ -802,3 +804,42 @@ async def test_the_raw_header_leaves_the_memory_when_it_was_read(world: World) -
     assert kept is not None
     assert kept.raw == b""
     assert await world.ledger.headers(PROBE) == [b"Received: x"]
+
+
+# -- the end of a probe ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("events", "ends"),
+    [
+        ((sending(), accepted(0.5), arrived(10.0)), 300.5),
+        ((sending(), arrived(0.25), accepted(0.5)), 300.5),
+        ((sending(), accepted(0.5)), 1000.5),
+        ((sending(), rejected()), 0.5),
+        ((sending(), bounced(0.25)), 0.25),
+    ],
+    ids=["delivered", "early", "lost", "rejected", "bounced, and no 250 yet"],
+)
+async def test_a_probe_is_finished_with_the_last_thing_that_was_expected_of_it(
+    world: World, events: tuple[Event, ...], ends: float
+) -> None:
+    for event in events:
+        world.clock.now = event.at
+        await world.put(event)
+    for now in (30.5, 300.25, 300.5, 1000.25, 1000.5):
+        assert world.ledger.finished == [PROBE] * (world.clock.now >= instant(ends))
+        assert (PROBE in world.recorder.probes) is not bool(world.ledger.finished)
+        await world.wait(now)
+    assert world.ledger.finished == [PROBE]
+    await world.put(arrived(2000.0, uid=7))  # and once more when something happens to it all the same
+    assert world.ledger.finished == [PROBE] * 2
+
+
+async def test_events_that_come_together_finish_a_probe_as_one_by_one(world: World) -> None:
+    world.routes = {"r": make_route(deadlines=())}
+    await world.put(sending(), accepted(0.5), arrived(10.0))
+    assert world.ledger.finished == [PROBE]
+    await world.put(sending(20.0, probe="b" * 16))
+    world.routes = {"r": make_route()}
+    await world.put(accepted(20.5, probe="b" * 16), arrived(21.0, probe="b" * 16, uid=2))
+    assert world.ledger.finished == [PROBE]

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..bed.mailbed import MailBed, what_is_missing
-from . import accuracy, cost, peers, received, startup
+from . import accuracy, cost, peers, received, startup, years
 from .numbers import SPREAD_HEAD, Spread, table
 
 
@@ -50,6 +50,9 @@ def main() -> None:
         if "received" in options.only:
             results["received"] = read = received.measure(3 if options.quick else 20)
             _say(_received(read))
+        if "ledger" in options.only:
+            results["ledger"] = asked = years.made_and_measured(root / "years.sqlite", *_LEDGER[options.quick])
+            _say(years.report(asked))
     except KeyboardInterrupt:
         sys.exit("interrupted")
     finally:
@@ -63,7 +66,11 @@ def main() -> None:
 _ACCURACY = {False: accuracy.Plan(), True: accuracy.Plan(seconds=14.0, warm_up=3)}
 _COST = {False: cost.Plan(), True: cost.Plan(pairs=1, window=6.0, warm_up=3.0, every=(1, 2))}
 _STARTUP = {False: startup.Plan(), True: startup.Plan(starts=2, rest=2.0, many=30)}
-_PARTS = ("accuracy", "cost", "startup", "received")
+_LEDGER = {
+    False: (100, 500_000),
+    True: (10, 10_000),
+}  # routes, probes: a tenth, and a hundredth, of what it is made for
+_PARTS = ("accuracy", "cost", "startup", "received", "ledger")
 
 
 def _options() -> argparse.Namespace:

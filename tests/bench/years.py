@@ -160,10 +160,9 @@ def _fill(
         events, summaries, links, heads = [], [], [], {}
         for place in range(begin, min(begin + _AT_ONCE, number)):
             kind = taken[place]
-            start = round(until - 60.0 * (number - place), 3)
             latency = round(rng.uniform(*kind.latencies), 3)
-            values = _values(f"{rng.getrandbits(64):016x}", route, place, start, latency)
-            probe, seen = values["probe"], values["seen"]
+            values = _values(f"{rng.getrandbits(64):016x}", route, place, until - 60.0 * (number - place), latency)
+            probe, start, seen = values["probe"], values["start"], values["seen"]
             events += [(probe, name, values[at], text % values) for name, at, text in kind.events]
             arrived = seen if kind.state == "delivered" else None
             answerable = None if kind.state == "rejected" else values["taken"]
@@ -183,12 +182,12 @@ def _fill(
 
 
 def _values(probe: str, route: str, uid: int, start: float, latency: float) -> dict[str, Any]:
-    taken = round(start + 0.257, 3)
-    seen = round(taken + latency, 3)
-    boots = {
-        f"{name}_boot": round(at - _BOOTED, 3) for name, at in (("start", start), ("taken", taken), ("seen", seen))
-    }
-    return {"probe": probe, "route": route, "uid": uid, "start": start, "taken": taken, "seen": seen, **boots}
+    """For a template. No time is a whole number: there JSON as Python writes it and RFC 8785 would differ."""
+    times = {"start": start, "taken": start + 0.257, "seen": start + 0.257 + latency}
+    walls = {name: round(at, 3) + 0.0004 for name, at in times.items()}
+    boots = {f"{name}_boot": at - _BOOTED for name, at in walls.items()}
+    rounded = {name: round(at, 4) for name, at in (walls | boots).items()}
+    return {"probe": probe, "route": route, "uid": uid, **rounded}
 
 
 # -- asking ----------------------------------------------------------------------------------------------------------
@@ -296,6 +295,14 @@ async def _disturbed(ledger: Ledger, until: float) -> AsyncIterator[_Felt]:
         await asyncio.wait(tasks)
 
 
+def made_and_measured(path: Path, routes: int, probes: int) -> Years:
+    """A ledger of so much, if it is not there yet, asked."""
+    until = 1_790_000_000.0  # the same ledger each time
+    if not path.exists():
+        make(path, routes, probes, until)
+    return asyncio.run(measure(path, until))
+
+
 def report(got: Years) -> list[str]:
     """For people."""
     rows = [
@@ -319,12 +326,7 @@ def main() -> None:
     parser.add_argument("--routes", type=int, default=1000)
     parser.add_argument("--probes", type=int, default=5_000_000)
     options = parser.parse_args()
-    until = 1_790_000_000.0  # the same ledger each time
-    if not options.file.exists():
-        began = time.monotonic()
-        make(options.file, options.routes, options.probes, until)
-        print(f"made in {time.monotonic() - began:.0f} s", flush=True)
-    print("\n".join(report(asyncio.run(measure(options.file, until)))))
+    print("\n".join(report(made_and_measured(options.file, options.routes, options.probes))))
 
 
 if __name__ == "__main__":
