@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import random
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing
@@ -608,6 +610,41 @@ def test_what_cannot_be_read_is_refused_in_one_line(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE recipes (name TEXT)")
     assert "another program's database" in refusal(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_who_may_not_read_it_is_told_so(path: Path) -> None:
+    Ledger(path).close()
+    for mode in (0o755, 0o700):
+        with tempfile.TemporaryDirectory(dir="/tmp") as open_to_all:
+            Path(open_to_all).chmod(mode)
+            theirs = path.rename(Path(open_to_all) / path.name)
+            os.seteuid(65534)
+            try:
+                assert refusal(theirs) == f"{theirs}: may not be read by this user; try again as root"
+            finally:
+                os.seteuid(0)
+            theirs.rename(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+async def test_root_may_read_it_and_the_daemons_user_goes_on() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chown(directory, 65534, 65534)
+        path = Path(directory) / "ledger.sqlite"
+        for _ in range(2):
+            os.seteuid(65534)
+            try:
+                ledger = Ledger(path)
+                if not await ledger.find(PROBE):
+                    await ledger.commit([sending()], [make_probe(sending())])
+                ledger.close()
+            finally:
+                os.seteuid(0)
+            reader = Reader(path)
+            assert await reader.life(PROBE) is not None
+            reader.close()
+        assert {file.stat().st_uid for file in path.parent.iterdir()} == {65534}
 
 
 def test_the_ledger_and_its_lock_are_for_its_user_alone(path: Path) -> None:

@@ -65,10 +65,10 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             raise
     except FileNotFoundError as error:
         raise LedgerError(f"{path}: there is no ledger; the daemon makes it at its first start") from error
-    except PermissionError as error:
-        raise LedgerError(f"{path}: may not be read by this user; try again as root") from error
     except (OSError, sqlite3.Error) as error:
-        raise LedgerError(_mend(path, error)) from error
+        if isinstance(error, PermissionError) or "unable to open" in str(error):
+            raise LedgerError(f"{path}: may not be read by this user; try again as root") from error
+        raise LedgerError(trouble(path, error)) from error
     return db
 
 

@@ -115,7 +115,8 @@ class Reader:
         return await self._call(reading.incidents, since, until, route)
 
     def close(self) -> None:
-        """Finish what is being answered, and close the file."""
+        """Give up what is being answered, and close the file."""
+        self._db.interrupt()
         self._thread.submit(self._db.close).result()
         self._thread.shutdown()
 
