@@ -118,7 +118,8 @@ def _text(value: Any) -> str:
 @lru_cache(256)  # events have few sets of names, and a busy daemon has many events
 def _names(*names: str) -> list[tuple[str, str]]:
     """In order: by UTF-16 code units, which is not that of code points."""
-    return [(it, f"{_quoted(it)}:") for it in sorted(names, key=lambda name: name.encode("utf-16-be", "surrogatepass"))]
+    key = None if "".join(names).isascii() else lambda name: name.encode("utf-16-be", "surrogatepass")
+    return [(it, f"{_quoted(it)}:") for it in sorted(names, key=key)]
 
 
 def _number(value: float) -> str:

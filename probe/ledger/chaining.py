@@ -1,7 +1,7 @@
 """Summaries and chain, kept up with the events in the writer's transaction.
 
 Rules:
-- A probe's row leaves its cells before it changes and enters them after: they always add up to the summaries.
+- By how much a probe's row changes, its cells change: they always add up to the summaries.
 - A record is chained when nothing is ahead of its probe, and anew when something happens to it all the same.
 - What an older version wrote, or a crash kept from being chained, is caught up with a little at a time: each step is
   one transaction that remembers where it ended.
@@ -14,11 +14,11 @@ import sqlite3
 from collections.abc import Collection, Iterable
 
 from probe.core import chain
-from probe.core.history import DAY, Summary, summary
+from probe.core.history import DAY, HOUR, Summary, summary
 from probe.core.state import OPEN
 from probe.ledger.file import transaction
 from probe.ledger.records import load, log
-from probe.ledger.schema import IS_OPEN, count
+from probe.ledger.schema import COUNTS_AS, IS_OPEN, WORST
 
 _AT_ONCE = 100  # probes; the writer thread is held for some 50 ms
 _KEY = "route = ? AND started = ? AND probe = ?"
@@ -28,6 +28,14 @@ _UPSERT = "INSERT INTO summaries ({}) VALUES ({}) ON CONFLICT DO UPDATE SET {}, 
     ", ".join("?" * len(Summary._fields)),
     ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS),
 )
+_COUNT = f"SELECT {', '.join(COUNTS_AS.values())}, {WORST} FROM summaries WHERE {_KEY}"
+_NOTHING = (*[0] * len(COUNTS_AS), None)
+# What was worst stays: a latency is never measured anew.
+_ADD = "INSERT INTO cells VALUES (?, ?, ?, {}, ?) ON CONFLICT DO UPDATE SET {}, worst = {}".format(
+    ", ".join("?" * len(COUNTS_AS)),
+    ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS_AS),
+    "max(ifnull(worst, excluded.worst), ifnull(excluded.worst, worst))",
+)
 
 
 def summarise(db: sqlite3.Connection, summaries: Iterable[Summary], finished: Collection[str], at: float) -> None:
@@ -35,10 +43,14 @@ def summarise(db: sqlite3.Connection, summaries: Iterable[Summary], finished: Co
     time. Within the caller's transaction."""
     rows = [(route_id(db, it.route), *it[1:]) for it in summaries]
     keys = [(route, started, probe) for route, started, probe, *_ in rows]
-    db.executemany(count("-", _KEY), keys)
+    before = [db.execute(_COUNT, key).fetchone() or _NOTHING for key in keys]
     db.executemany(_UPSERT, rows)
-    db.executemany(count("+", _KEY), keys)
-    for key in keys:
+    for key, old in zip(keys, before, strict=True):
+        new = db.execute(_COUNT, key).fetchone()
+        if new != old:
+            added = [n - o for n, o in zip(new[:-1], old[:-1], strict=True)]
+            cells = [(size, key[0], key[1] // size * size, *added, new[-1]) for size in (HOUR, DAY)]
+            db.executemany(_ADD, cells)
         if key[2] in finished:
             extend(db, key, at)
 

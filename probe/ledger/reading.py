@@ -32,7 +32,7 @@ from probe.core.history import (
 )
 from probe.core.state import IN_FLIGHT, State
 from probe.ledger.records import headers, typed
-from probe.ledger.schema import COUNTED, COUNTS, OF_NOTE
+from probe.ledger.schema import COUNTED, COUNTS, COUNTS_AS, OF_NOTE
 
 _ROUTE = "route = (SELECT id FROM routes WHERE name = :route)"
 _SPAN = "started >= :since AND started < :until"
@@ -57,10 +57,9 @@ def strip(db: sqlite3.Connection, since: float, until: float, cells: int, route:
     """Equal stretches of time, by route and time; those in which nothing was started are left out."""
     width = (until - since) / cells
     size = next((size for size in (DAY, HOUR) if since % size == 0 and width % size == 0), None)
-    counts = [f"sum({name})" for name in COUNTED if name != "worst"]
-    table, at, counted = "cells", "begin", ", ".join([*counts, "max(worst)"])
+    table, at, counted = "cells", "begin", ", ".join([*(f"sum({name})" for name in COUNTS_AS), "max(worst)"])
     if size is None:
-        table, at, counted = "summaries", "started", ", ".join(COUNTED.values())
+        table, at, counted = "summaries", "started", COUNTED
     # The planner does not know that there are few routes, and many cells of each.
     query = f"""SELECT name, CAST(({table}.{at} - :since) / :width AS INTEGER) AS cell, {counted}
         FROM routes CROSS JOIN {table} ON {table}.route = routes.id AND {table}.{at} >= :since AND {table}.{at} < :until

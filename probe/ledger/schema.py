@@ -2,7 +2,7 @@
 
 Rules:
 - A ledger of an older version gets the tables it lacks at once, however big it is; chaining.catch_up() fills them.
-- Cells are sums over summaries, by COUNTED and by nothing else. They outlive what they count, days for good.
+- Cells are sums over summaries, by COUNTS_AS and by nothing else. They outlive what they count, days for good.
 """
 
 from __future__ import annotations
@@ -70,31 +70,15 @@ VERSION = len(SCHEMA)
 IS_OPEN = "state IN ({})".format(", ".join(f"'{state.value}'" for state in sorted(OPEN)))
 OF_NOTE = "(missed IS NOT NULL OR status IS NOT NULL OR state IN ('lost', 'found'))"  # what its index is made for
 COUNTS = "latency IS NOT NULL AND doubtful = 0"
-COUNTED = {
-    "sent": "count(*)",
-    "open": f"sum({IS_OPEN})",
-    "late": "count(missed)",
-    "unknown": "count(unknown)",
-    "lost": "sum(state = 'lost')",
-    "bounced": "sum(state = 'bounced')",
-    "refused": "sum(state IN ('rejected', 'deferred', 'failed'))",
-    "measured": f"sum({COUNTS})",
-    "worst": f"max(CASE WHEN {COUNTS} THEN latency END)",
+COUNTS_AS = {  # what one summary adds to its cells
+    "sent": "1",
+    "open": IS_OPEN,
+    "late": "missed IS NOT NULL",
+    "unknown": "unknown IS NOT NULL",
+    "lost": "state = 'lost'",
+    "bounced": "state = 'bounced'",
+    "refused": "state IN ('rejected', 'deferred', 'failed')",
+    "measured": COUNTS,
 }
-_SUMS = [name for name in COUNTED if name != "worst"]
-_INTO_CELLS = """INSERT INTO cells SELECT size, route, CAST(started / size AS INTEGER) * size, {counts}, {worst}
-FROM summaries, (SELECT 3600 AS size UNION ALL SELECT 86400) WHERE {which} GROUP BY 1, 2, 3
-ON CONFLICT DO UPDATE SET {sums}, worst = max(ifnull(worst, excluded.worst), ifnull(excluded.worst, worst))"""
-
-
-def count(sign: str, which: str) -> str:
-    """The statement that puts these summaries into their cells (+), or takes them out (-).
-
-    What was worst stays: a latency is never measured anew, so it comes back.
-    """
-    return _INTO_CELLS.format(
-        counts=", ".join(f"{sign}{COUNTED[name]}" for name in _SUMS),
-        worst=COUNTED["worst"],
-        which=which,
-        sums=", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS),
-    )
+WORST = f"CASE WHEN {COUNTS} THEN latency END"
+COUNTED = ", ".join([*(f"sum({expression})" for expression in COUNTS_AS.values()), f"max({WORST})"])

@@ -44,7 +44,7 @@ from probe.ledger import Ledger, Reader
 from probe.ledger.chaining import route_id
 from probe.ledger.file import open_to_write, transaction
 from probe.ledger.records import fields, row
-from probe.ledger.schema import count
+from probe.ledger.schema import COUNTED
 
 from ..make import make_probe
 from .numbers import Spread, spread, table
@@ -122,6 +122,10 @@ def _place(text: str) -> str:
     return text
 
 
+_CELL = "size, route, CAST(started / size AS INTEGER) * size"
+_SIZES = "(SELECT 3600 AS size UNION ALL SELECT 86400)"
+_CELLS = f"INSERT INTO cells SELECT {_CELL}, {COUNTED} FROM summaries, {_SIZES} GROUP BY 1, 2, 3"  # noqa: S608 - ours
+
 # -- making it -------------------------------------------------------------------------------------------------------
 
 
@@ -143,7 +147,7 @@ def make(path: Path, routes: int, probes: int, until: float, seed: int = 1) -> N
         for _, sql in indexes:
             db.execute(sql)
         with transaction(db):
-            db.execute(count("+", "1"))
+            db.execute(_CELLS)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     os.close(lock)
 
