@@ -24,7 +24,7 @@ from probe.core.events import Event
 from probe.core.history import DAY, HOUR, Cell, IncidentRow, Summary, summary
 from probe.core.state import OPEN, Probe, State, advance
 from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, Reader, chaining, reader, writing
-from probe.ledger.records import row
+from probe.ledger.records import row, typed
 from probe.ledger.schema import SCHEMA
 
 from .bench import years
@@ -253,7 +253,8 @@ async def test_evidence_is_all_that_was_not_as_it_should_be_with_all_its_events(
             and (it.missed is not None or it.status or it.state in {State.LOST, State.FOUND})
         ]
         assert [life.summary for life in found] == sorted(wanted, key=lambda it: it.started)
-        assert all(list(life.events) == next(it for it in lives if it[0].probe == life.summary.probe) for life in found)
+        by_name = {life[0].probe: life for life in lives}
+        assert all([typed(*event) for event in life.events] == by_name[life.summary.probe] for life in found)
         assert await reader.life(found[0].summary.probe) == found[0]
         assert await reader.life("no such probe") is None
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from probe.core import chain
 from probe.core.chain import Link
-from probe.core.events import Deferred, Event, Failed, Placement, Rejected, Segment, Unconfirmed
+from probe.core.events import Deferred, Failed, Placement, Rejected, Segment, Unconfirmed
 from probe.core.state import Probe, State
 
 HOUR, DAY = 3600, 86400
@@ -98,10 +99,14 @@ class Life(NamedTuple):
     """All that is on record of a probe."""
 
     summary: Summary
-    events: tuple[Event, ...]
+    events: tuple[tuple[str, Mapping[str, Any]], ...]  # kind and fields, as core/events.py has them, instants as lists
     headers: tuple[bytes, ...]  # header blocks of its mails and bounces, as far as they are kept
-    record: bytes  # the events as they are chained, see core/chain.py
-    links: tuple[Link, ...]  # its places in the route's chain; the last is of this record, once nothing is ahead
+    links: tuple[Link, ...]  # its places in the route's chain; the last is of its record, once nothing is ahead
+
+    @property
+    def record(self) -> bytes:
+        """The events as they are chained."""
+        return chain.record(self.summary.probe, self.events)
 
 
 class Day(NamedTuple):

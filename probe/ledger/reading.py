@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any, cast
 
-from probe.core import chain
 from probe.core.chain import Link
 from probe.core.events import Placement, Segment
 from probe.core.history import (
@@ -31,7 +31,6 @@ from probe.core.history import (
     Totals,
 )
 from probe.core.state import IN_FLIGHT, State
-from probe.ledger.records import headers, typed
 from probe.ledger.schema import COUNTED, COUNTS, COUNTS_AS, OF_NOTE
 
 _ROUTE = "route = (SELECT id FROM routes WHERE name = :route)"
@@ -57,16 +56,18 @@ def strip(db: sqlite3.Connection, since: float, until: float, cells: int, route:
     """Equal stretches of time, by route and time; those in which nothing was started are left out."""
     width = (until - since) / cells
     size = next((size for size in (DAY, HOUR) if since % size == 0 and width % size == 0), None)
-    table, at, counted = "cells", "begin", ", ".join([*(f"sum({name})" for name in COUNTS_AS), "max(worst)"])
+    counted, group = ", ".join([*(f"sum({name})" for name in COUNTS_AS), "max(worst)"]), "GROUP BY name, cell"
     if size is None:
-        table, at, counted = "summaries", "started", COUNTED
+        counted = COUNTED
+    elif size == width:  # nothing to add up
+        counted, group = ", ".join([*COUNTS_AS, "worst"]), ""
+    table, at = ("cells", "begin") if size else ("summaries", "started")
     # The planner does not know that there are few routes, and many cells of each.
-    query = f"""SELECT name, CAST(({table}.{at} - :since) / :width AS INTEGER) AS cell, {counted}
-        FROM routes CROSS JOIN {table} ON {table}.route = routes.id AND {table}.{at} >= :since AND {table}.{at} < :until
-        {"AND size = :size" if size else ""} WHERE :route IS NULL OR name = :route
-        GROUP BY name, cell ORDER BY name, cell"""
+    query = f"""SELECT name, :since + :width * CAST(({at} - :since) / :width AS INTEGER) AS cell, {counted}
+        FROM routes CROSS JOIN {table} ON route = routes.id AND {at} >= :since AND {at} < :until
+        {"AND size = :size" if size else ""} WHERE :route IS NULL OR name = :route {group} ORDER BY name, cell"""
     rows = db.execute(query, {"since": since, "until": until, "width": width, "size": size, "route": route})
-    return [Cell(name, since + width * cell, *numbers) for name, cell, *numbers in rows]
+    return list(map(Cell._make, rows))
 
 
 def latencies(db: sqlite3.Connection, route: str, since: float, until: float, points: int) -> list[Point]:
@@ -106,9 +107,8 @@ def probes(
 
 def standings(db: sqlite3.Connection) -> dict[str, Standing]:
     """How each route stands."""
-    query = f"""SELECT name, {_SUMMARY} FROM routes CROSS JOIN summaries ON (route, started, probe) =
-        (SELECT route, started, probe FROM summaries WHERE route = routes.id
-         ORDER BY route DESC, started DESC, probe DESC LIMIT 1)"""
+    query = f"""SELECT name, {_SUMMARY} FROM routes CROSS JOIN summaries
+        ON route = routes.id AND started = (SELECT max(started) FROM summaries WHERE route = routes.id)"""
     newest = {row[0]: _summary(row) for row in db.execute(query)}
     flying = f"""SELECT name, count(*), min(accepted) FROM summaries JOIN routes ON routes.id = route
         WHERE pending = 1 AND state IN ({_IN_FLIGHT}) GROUP BY name"""
@@ -153,8 +153,8 @@ def life(db: sqlite3.Connection, probe: str) -> Life | None:
     query = f"""SELECT name, {_SUMMARY} FROM probes JOIN routes ON name = probes.route
         JOIN summaries ON summaries.route = routes.id AND summaries.started = probes.started AND probe = probes.id
         WHERE probes.id = ?"""
-    row = db.execute(query, (probe,)).fetchone()
-    return _lives(db, [_summary(row)])[0] if row else None
+    rows = db.execute(query, (probe,)).fetchall()
+    return next(iter(_lives(db, [_summary(row) for row in rows])), None)
 
 
 def evidence(db: sqlite3.Connection, route: str, after: tuple[float, str], until: float) -> list[Life]:
@@ -167,23 +167,20 @@ def evidence(db: sqlite3.Connection, route: str, after: tuple[float, str], until
 
 
 def _lives(db: sqlite3.Connection, found: Sequence[Summary]) -> list[Life]:
-    lives = []
-    for it in found:
-        rows = db.execute("SELECT kind, record FROM events WHERE probe = ? ORDER BY seq", (it.probe,))
-        events = [(kind, json.loads(text)) for kind, text in rows]
-        links = db.execute(
-            "SELECT number, probe, at, digest, link FROM chain WHERE probe = ? ORDER BY number", (it.probe,)
-        )
-        lives.append(
-            Life(
-                it,
-                tuple(typed(*event) for event in events),
-                tuple(headers(db, it.probe)),
-                chain.record(it.probe, events),
-                tuple(Link(*row) for row in links),
-            )
-        )
-    return lives
+    events: defaultdict[str, list[tuple[str, Any]]] = defaultdict(list)
+    headers: defaultdict[str, list[bytes]] = defaultdict(list)
+    links: defaultdict[str, list[Link]] = defaultdict(list)
+    theirs, names = (
+        "WHERE probe IN (SELECT value FROM json_each(?)) ORDER BY",
+        (json.dumps([it.probe for it in found]),),
+    )
+    for probe, kind, record in db.execute(f"SELECT probe, kind, record FROM events {theirs} seq", names):
+        events[probe].append((kind, json.loads(record)))
+    for probe, raw in db.execute(f"SELECT probe, raw FROM headers {theirs} seq", names):
+        headers[probe].append(zlib.decompress(raw))
+    for row in db.execute(f"SELECT number, probe, at, digest, link FROM chain {theirs} number", names):
+        links[row[1]].append(Link(*row))
+    return [Life(it, tuple(events[it.probe]), tuple(headers[it.probe]), tuple(links[it.probe])) for it in found]
 
 
 def _summary(row: Sequence[Any]) -> Summary:

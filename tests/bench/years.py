@@ -100,7 +100,7 @@ def _lives() -> Iterator[tuple[float, tuple[float, float], list[Event]]]:
     way = Traced(
         _PROBE, seen, parts, stays, (("spf", "pass"), ("dkim", "pass"), ("dmarc", "pass")), ("X-Spam-Flag: NO",)
     )
-    judged = [[Judged(_PROBE, seen, deadline, met) for deadline in (30.5, 300.5)] for met in (True, False)]
+    judged = [[Judged(_PROBE, seen, deadline, met) for deadline in (30.5, 300.5)] for met in (False, True)]
     no = Rejected(_PROBE, taken, "data", Reply(554, "5.7.1", "refused by policy"), stages)
     yield 0.98, (0.3, 8.0), [sent, ok, came, way, *judged[True]]
     yield 0.008, (31.0, 299.0), [sent, ok, judged[False][0], came, way, judged[True][1]]
