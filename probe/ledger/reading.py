@@ -38,7 +38,7 @@ _SPAN = "started >= :since AND started < :until"
 _SUMMARY = ", ".join(f"summaries.{name}" for name in Summary._fields[1:])
 _IN_FLIGHT = ", ".join(f"'{state.value}'" for state in sorted(IN_FLIGHT))
 _BY_NOTE = "INDEXED BY summaries_of_note"  # without statistics the planner prefers the whole route
-_EVIDENCE_AT_ONCE = 200  # probes
+_EVIDENCE_AT_ONCE = 20  # probes; whoever is given them has the loop to themselves for some ms
 
 
 def routes(db: sqlite3.Connection) -> list[str]:
