@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from probe.core.headers import parse_fields
@@ -96,6 +96,7 @@ PIECES = st.lists(
 )
 
 
+@example(b"\x0b")
 @given(st.binary(max_size=300) | PIECES.map(lambda pieces: "".join(pieces).encode()))
 def test_nothing_is_too_strange(raw: bytes) -> None:
     for block in headers(raw):
