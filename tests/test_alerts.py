@@ -206,7 +206,7 @@ def chain(bed: MailBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ch
 def test_mail_that_is_held_is_told_and_its_release_too(chain: Chain) -> None:
     began = time.monotonic()
     with chain.reports(held(chain.bed), "MailprobeMailStuck", "/page", route="held") as notice:
-        assert notice.annotations["runbook_url"] .endswith("docs/runbook.md#mailprobemailstuck")
+        assert notice.annotations["runbook_url"].endswith("docs/runbook.md#mailprobemailstuck")
         assert "the longest deadline is 2s" in notice.annotations["description"]
         # The other routes have their sender in common, and are one fault.
         wide = chain.told("MailprobeProviderOutgoingStuck", "firing", began, sender_account=chain.common)

@@ -21,7 +21,7 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs
 def headers(raw: bytes) -> Iterator[str]:
     """The header block of each mail, with line ends "\\n" and continued lines indented; no empty ones."""
     for mail in _mails(_as_utf8(raw)):
-        if block := _mended(mail[:LIMIT]):
+        if (block := _mended(mail[:LIMIT])).strip():
             yield block
 
 
@@ -48,7 +48,7 @@ def _mended(mail: bytes) -> str:
     Lines that begin no field continue the one before, indented or not: mail programs and web pages lose the
     indentation, or indent everything, or quote it.
     """
-    lines = [_decoded(line) for line in re.split(rb"\r\n|\r|\n", _SEPARATOR.sub(b"", mail, count=1)[:LIMIT])]
+    lines = [_decoded(line) for line in re.split(rb"\r\n|\r|\n", _SEPARATOR.sub(b"", mail, count=1))]
     prefix = _PREFIX.match(next((line for line in lines if line.strip()), ""))
     block: list[str] = []
     for line in (line.removeprefix(prefix[0]) if prefix else line for line in lines):
