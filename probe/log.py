@@ -157,6 +157,10 @@ class LogSink(Sink):
         """Why samples of that moment may be odd."""
         log.warning(line(f"clock_{kind}", seconds=seconds))
 
+    def host_clock_set(self, host: str, by: tuple[float, float]) -> None:
+        """Why who held a mail is less well known for a while."""
+        log.info(line("host_clock_set", host=host, seconds=_interval(*by)))
+
     def committed(self, events: int, seconds: float, error: str | None) -> None:
         """The beginning and the end of trouble with the disk, not every attempt."""
         if error != self._ledger_error:

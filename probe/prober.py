@@ -22,6 +22,7 @@ from probe.core.events import (
     Notified,
     Sending,
     Submitted,
+    Traced,
     Unconfirmed,
     Vanished,
     elapsed,
@@ -30,7 +31,7 @@ from probe.core.message import Mail, Recognised, Refused, compose, recognise, wo
 from probe.core.outcome import Sink
 from probe.core.progress import Work
 from probe.core.settings import Account, Route, Settings
-from probe.core.state import OPEN
+from probe.core.state import OPEN, Probe
 from probe.core.token import Token, mint_envelope_id
 from probe.core.way import Tracer
 from probe.ledger import Ledger, LedgerError
@@ -68,8 +69,7 @@ class Prober:
         self.clock = clock
         self.watchers: dict[str, Watcher] = {}
         self.tracer = Tracer(lambda: self.settings.accounts)
-        trace = self.tracer.trace
-        self.recorder = Recorder(ledger, clock, lambda: self.settings.routes, self, sink, LedgerError, trace)
+        self.recorder = Recorder(ledger, clock, lambda: self.settings.routes, self, sink, LedgerError, self._trace)
         self._ledger, self._key, self._rng, self._sink, self._timeout = ledger, key, rng, sink, timeout
         self._submitters: dict[str, Submitter] = {}
         self._tokens: dict[str, Tokens] = {}
@@ -304,6 +304,13 @@ class Prober:
     def _recognise(self, raw: bytes) -> Recognised | Notice | Refused | None:
         # A notice first: it may return our token in its text, like somebody's reply.
         return read_notice(self._key, raw) or recognise(self._key, raw, self._senders)
+
+    def _trace(self, probe: Probe) -> Traced | None:
+        traced = self.tracer.trace(probe)
+        for step in self.tracer.clocks.steps if traced else ():
+            if step.sure:
+                self._sink.host_clock_set(step.host, step.by)
+        return traced
 
     def settle(self, event: Arrived | Bounced | Notified, ours: bool) -> None:
         """See recorder.Eyes."""

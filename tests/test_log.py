@@ -192,6 +192,12 @@ def test_who_held_a_mail_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -
     assert said(caplog) == [("INFO", f"traced route=r probe={PROBE} {way} held_by=mx.b.example spf=pass")]
 
 
+def test_a_mail_hosts_clock_that_was_set_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "mailprobe")
+    LogSink().host_clock_set("mx.b.example", (29.5, 31.25))
+    assert said(caplog) == [("INFO", "host_clock_set host=mx.b.example seconds=29.500..31.250")]
+
+
 def test_a_servers_words_cannot_write_a_line_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "mailprobe")
     nasty = "sorry\r\n<0>accepted route=r\x1b[2J\ud800"

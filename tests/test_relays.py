@@ -26,7 +26,7 @@ from .bed.service import children, port_open, wait_until
 from .process import Daemon, account, route
 from .test_bed import alive, send
 from .test_cli import mailprobe
-from .travelling import Trip, probes, sender_address
+from .travelling import Arrivals, Trip, probes, sender_address
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -155,9 +155,7 @@ def test_the_chain_leaves_nothing_behind_even_when_it_holds_mail() -> None:
 # -- who held it ---------------------------------------------------------------------------------------------------
 
 LONG = 20.0  # seconds
-_APART = (
-    0.3  # seconds: a host stamps at MAIL FROM and its log tells of RCPT TO, with 50 mails at once on few processors
-)
+_APART = 0.3  # seconds between MAIL FROM, when a host stamps, and RCPT TO, of which its log tells: 50 mails at once
 
 
 def truth(trip: Trip) -> dict[str, float]:
@@ -192,3 +190,24 @@ async def test_in_50_probes_of_50_the_one_who_held_it_is_named_and_the_interval_
             wrong.append((user, told, true))
         assert max(true.values()) > LONG - 1
     assert wrong == []
+
+
+async def test_a_relays_clock_that_is_set_is_noticed_with_its_size_and_spoils_nothing(
+    relays: Relays, fresh_user: FreshUser
+) -> None:
+    users, arrivals = [fresh_user() for _ in range(12)], Arrivals()
+    try:
+        trips = await probes(
+            relays, *([user] for user in users[:10]), users[10:], arrivals=arrivals,
+            before_last=lambda: relays.hops[1].set_clock(25.0),
+        )  # fmt: skip
+    finally:
+        relays.hops[1].set_clock(-37.0)
+    ((host, (low, high)),) = arrivals.steps
+    assert host == HOSTS[1]
+    assert low <= 62.0 <= high
+    for trip in trips[10:]:
+        assert trip.probe.traced is not None
+        told = {segment: Interval(low, high) for segment, low, high, _ in trip.probe.traced.segments}
+        for segment, true in truth(trip).items():
+            assert told[segment].low - _APART <= true <= told[segment].high + _APART

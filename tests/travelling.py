@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,11 +46,15 @@ class Trip:
     way: Way
 
 
-class _Arrivals(Sink):
-    """Every probe whose way was traced; `news` whenever there is one more."""
+class Arrivals(Sink):
+    """Every probe whose way was traced; `news` whenever there is one more. `steps`: clocks that were set."""
 
     def __init__(self) -> None:
         self.traced, self.news = dict[str, Probe](), asyncio.Event()
+        self.steps: list[tuple[str, tuple[float, float]]] = []
+
+    def host_clock_set(self, host: str, by: tuple[float, float]) -> None:
+        self.steps.append((host, by))
 
     def observe(self, outcome: Outcome) -> None:
         if isinstance(outcome.event, Traced) and outcome.probe:
@@ -63,7 +67,13 @@ class _Arrivals(Sink):
             await self.news.wait()
 
 
-async def probes(relays: Relays, *waves: Sequence[str], timeout: float = 30.0) -> list[Trip]:
+async def probes(
+    relays: Relays,
+    *waves: Sequence[str],
+    timeout: float = 30.0,
+    arrivals: Arrivals | None = None,
+    before_last: Callable[[], None] = lambda: None,
+) -> list[Trip]:
     """Send one probe for each of these users, all of a wave at once, each wave after the one before was seen, and all
     to one mailbox. One prober does it, so that it knows more and more of the relays' clocks.
 
@@ -72,12 +82,14 @@ async def probes(relays: Relays, *waves: Sequence[str], timeout: float = 30.0) -
     """
     recipient, senders = fresh_user(), [user for wave in waves for user in wave]
     settings = _settings(relays, senders, recipient)
-    arrivals, ledger = _Arrivals(), Ledger(Path(":memory:"))
+    arrivals, ledger = arrivals or Arrivals(), Ledger(Path(":memory:"))
     try:
         async with Prober(settings, ledger, b"k" * 32, clock.now, random.Random(1), arrivals) as prober:
             async with asyncio.timeout(_WATCHING):
                 await prober.watchers[recipient].attempted.wait()
             for wave in waves:
+                if wave is waves[-1]:
+                    await asyncio.to_thread(before_last)
                 submitted = await asyncio.gather(*(prober.send(settings.routes[user], clock.now()) for user in wave))
                 if refused := [it for it in submitted if not isinstance(it, Accepted)]:
                     raise AssertionError(f"not accepted: {refused}")

@@ -116,6 +116,9 @@ class Sink:
     def clocks(self, offsets: Mapping[str, tuple[float, float]]) -> None:
         """By how many seconds mail hosts' clocks are ahead of ours, at least and at most; of all that are known."""
 
+    def host_clock_set(self, host: str, by: tuple[float, float]) -> None:
+        """A mail host's clock was surely set, by so many seconds at least and at most; what was known is void."""
+
     def removed(self, account: str, mails: int) -> None:
         """Probes' mails that were on record have been removed (or left as read, where removing is not safe)."""
 
