@@ -88,6 +88,28 @@ class _Known(NamedTuple):
     at: float  # our Unix time from which on it held, but for drift
 
 
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """When the stamps of one mail were made. `bounds`: of their differences in seconds, number 0 being the instant
+    `when` (Unix time); None: the stamps contradict what is known, and each other."""
+
+    passage: Passage
+    when: float
+    bounds: Matrix | None
+
+    def place(self, stamp: int) -> Interval:
+        """When this stamp was really made, by our clock (Unix time)."""
+        if self.bounds is None:
+            return Interval(self.passage.start, self.passage.end)
+        return _interval(self.when - self.bounds[stamp + 1][0], self.when + self.bounds[0][stamp + 1])
+
+    def delay(self, earlier: int, later: int) -> Interval:
+        """Seconds from one stamp to a later one."""
+        if self.bounds is None:
+            return Interval(0.0, self.passage.end - self.passage.start)
+        return _interval(abs(self.bounds[later + 1][earlier + 1]), self.bounds[earlier + 1][later + 1])
+
+
 class Clocks:
     """What the mails so far have proven about the clocks of at most `hosts` hosts, those seen last."""
 
@@ -105,21 +127,19 @@ class Clocks:
         if len(passage.stamps) <= _LONGEST and (self._fit(passage) or self._cut(passage)):
             self._learn(passage)
 
+    def fit(self, passage: Passage) -> Fit:
+        """This mail beside what is known of its hosts' clocks; tells most of a mail that was added."""
+        return Fit(passage, *(self._fit(passage) or (0.0, None)))
+
     def place(self, passage: Passage) -> tuple[Interval, ...]:
-        """When each stamp was really made, by our clock (Unix time); tells most of a mail that was added."""
-        fit = self._fit(passage)
-        if fit is None:
-            return (Interval(passage.start, passage.end),) * len(passage.stamps)
-        when, m = fit
-        return tuple(_interval(when - m[i][0], when + m[0][i]) for i in range(1, len(m)))
+        """When each stamp was really made, by our clock (Unix time)."""
+        fit = self.fit(passage)
+        return tuple(fit.place(i) for i in range(len(passage.stamps)))
 
     def delays(self, passage: Passage) -> tuple[Interval, ...]:
         """Seconds from each stamp to the next: for so long the host of the earlier one had the mail."""
-        fit = self._fit(passage)
-        if fit is None:
-            return (Interval(0.0, passage.end - passage.start),) * (len(passage.stamps) - 1)
-        _, m = fit
-        return tuple(_interval(abs(m[i + 1][i]), m[i][i + 1]) for i in range(1, len(m) - 1))
+        fit = self.fit(passage)
+        return tuple(fit.delay(i, i + 1) for i in range(len(passage.stamps) - 1))
 
     def offsets(self, now: float) -> dict[str, Interval]:
         """Each host's clock minus ours, in seconds, at our Unix time `now`; by its own stamps, which is nearly all."""

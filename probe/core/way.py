@@ -20,7 +20,7 @@ from probe.core.headers import fields, parse_head
 from probe.core.received import Hop, hops, stamp
 from probe.core.segments import domains, organisation, owners
 from probe.core.settings import Account
-from probe.core.skew import Clocks, Interval, Passage, Stamp
+from probe.core.skew import Clocks, Fit, Interval, Passage, Stamp
 from probe.core.state import Probe, arrival_bounds
 
 # Seconds by which our own wall clock may disagree with the time that passed; else it was set meanwhile.
@@ -64,7 +64,8 @@ class Tracer:
         known = tuple(mark.stamp for mark in marks if mark.stamp)
         passage = Passage(begun.wall, max(begun.wall, arrived.at.wall), known)
         self.clocks.add(passage)
-        way = _Way(self.clocks, passage, self.clocks.place(passage), marks, accepted.wall, seen.wall)
+        numbers = {index: number for number, index in enumerate(i for i, mark in enumerate(marks) if mark.stamp)}
+        way = _Way(self.clocks.fit(passage), marks, numbers, accepted.wall, seen.wall)
         segments = (
             submission,
             *(Part(segment, *held, fine) for segment, held, fine in way.held(lambda mark: mark.segment)),
@@ -109,50 +110,45 @@ class Tracer:
 class _Way:
     """One mail's way: `accepted` and `seen` by our wall clock (Unix time)."""
 
-    clocks: Clocks
-    passage: Passage
-    places: Sequence[Interval]  # when the marks that have stamps were made
+    fit: Fit
     marks: Sequence[_Mark]
+    numbers: Mapping[int, int]  # of marks that have stamps → of their stamps
     accepted: float
     seen: float
 
     def held(self, whose: Callable[[_Mark], _Name]) -> list[tuple[_Name, Interval, float]]:
         """How long each had the mail, by stamps of which resolution; neighbours with the same name together: from its
         first mark to the next one's."""
-        firsts, names = [], []
-        for name, run in itertools.groupby(enumerate(self.marks), key=lambda each: whose(each[1])):
-            firsts.append(next(run)[0])
-            names.append(name)
-        since = [Interval(self.accepted, self.accepted), *(self._when(first) for first in firsts[1:])]
-        ends = [*since[1:], Interval(self.seen, self.seen)]
-        rough = [_between(begin, end) for begin, end in zip(since, ends, strict=True)]
-        fine = [_OUR_RESOLUTION, *(self._resolution(first) for first in firsts[1:]), _OUR_RESOLUTION]
-        coarser = [max(ends) for ends in itertools.pairwise(fine)]
-        return list(zip(names, self._narrowed(rough, firsts[1:]), coarser, strict=True))
+        runs = [(name, next(run)[0]) for name, run in itertools.groupby(enumerate(self.marks), lambda it: whose(it[1]))]
+        ends: list[int | None] = [None, *(first for _, first in runs[1:]), None]  # None: ours
+        return [
+            (name, self._between(begin, end), max(self._resolution(begin), self._resolution(end)))
+            for (name, _), (begin, end) in zip(runs, itertools.pairwise(ends), strict=True)
+        ]
 
-    def _resolution(self, index: int) -> float:
-        stamp = self.marks[index].stamp
-        return stamp.resolution if stamp else 1.0
+    def _between(self, begin: int | None, end: int | None) -> Interval:
+        """Seconds from one mark to a later one. Two hosts' clocks may be known better against one another than against
+        ours."""
+        since = Interval(self.accepted, self.accepted) if begin is None else self._when(begin)
+        until = Interval(self.seen, self.seen) if end is None else self._when(end)
+        low, high = max(0.0, until.low - since.high), max(0.0, until.high - since.low)
+        numbers = [self.numbers[mark] for mark in (begin, end) if mark is not None and mark in self.numbers]
+        if len(numbers) == 2:
+            closer = self.fit.delay(*numbers)
+            low, high = max(low, closer.low), min(high, closer.high)
+        return Interval(min(low, high), high)
 
     def _when(self, index: int) -> Interval:
         """When this mark was made; without a stamp of its own, some time between its neighbours' ones."""
-        stamped = [number for number, mark in enumerate(self.marks) if mark.stamp]
-        places = dict(zip(stamped, self.places, strict=True))
-        if index in places:
-            return places[index]
-        before = [place.low for number, place in places.items() if number < index]
-        after = [place.high for number, place in places.items() if number > index]
-        return Interval(max(before, default=self.passage.start), min(after, default=self.passage.end))
+        if index in self.numbers:
+            return self.fit.place(self.numbers[index])
+        before = [self.fit.place(number).low for mark, number in self.numbers.items() if mark < index]
+        after = [self.fit.place(number).high for mark, number in self.numbers.items() if mark > index]
+        return Interval(max(before, default=self.fit.passage.start), min(after, default=self.fit.passage.end))
 
-    def _narrowed(self, rough: list[Interval], firsts: list[int]) -> list[Interval]:
-        """Two hosts' clocks may be known better against one another than against ours."""
-        stamps = [self.marks[first].stamp for first in firsts]
-        known = [stamp for stamp in stamps if stamp]
-        if len(known) < len(stamps) or len(known) < 2:
-            return rough
-        exact = self.clocks.delays(replace(self.passage, stamps=tuple(known)))
-        inner = [Interval(max(a.low, b.low), min(a.high, b.high)) for a, b in zip(rough[1:-1], exact, strict=True)]
-        return [rough[0], *inner, rough[-1]]
+    def _resolution(self, index: int | None) -> float:
+        stamp = self.marks[index].stamp if index is not None else None
+        return _OUR_RESOLUTION if index is None else stamp.resolution if stamp else 1.0
 
 
 def _begun(probe: Probe) -> Instant:
@@ -175,10 +171,6 @@ def stamps(way: Sequence[Hop]) -> list[Stamp | None]:
         when = stamp(hop)
         found.append(Stamp(host, *when) if when and host else None)
     return found
-
-
-def _between(begin: Interval, end: Interval) -> Interval:
-    return Interval(max(0.0, end.low - begin.high), max(0.0, end.high - begin.low))
 
 
 def slowest(traced: Traced) -> Part | None:
