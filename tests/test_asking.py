@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.core.asking import Listening, Usual, next_ask
+from probe.core.asking import Asker, Listening, Usual, next_ask
 from probe.core.settings import Asking
+
+from .make import instant
 
 DEFAULT = Asking()
 EPSILON = 1e-9
@@ -207,3 +209,46 @@ def test_a_server_that_changed_is_noticed() -> None:
     for _ in range(12):
         found.learn(False, 0.0)
     assert found.slow
+
+
+# -- a stall -------------------------------------------------------------------------------------------------------
+
+
+def asks_while_nothing_comes(every: float, lasts: float) -> list[float]:
+    """When one folder is asked while a mail is accepted so often and none comes, in seconds."""
+    asker, usual, asks, now = Asker(DEFAULT), Usual(), [], 0.0
+    expected = 0
+    while now < lasts:
+        if now >= expected * every - EPSILON:
+            asker.expect(f"{expected}", "r", instant(expected * every), usual)
+            expected += 1
+        delay = asker.until_next(instant(now))
+        if delay == 0.0:
+            asker.asked(instant(now))
+            asks.append(now)
+        else:
+            now = min(expected * every, now + max(delay, 1e-6) if delay is not None else lasts)
+    return asks
+
+
+def test_in_a_stall_a_mailbox_is_not_asked_for_every_mail_that_is_held_as_well() -> None:
+    asks = asks_while_nothing_comes(2.0, 600.0)
+    first, last = (sum(begin <= ask < begin + 60 for ask in asks) for begin in (0.0, 540.0))
+    assert first > 400, "nobody knows yet that it is one"
+    assert 60 < last < 200
+
+
+def test_when_a_stall_is_over_every_mail_is_asked_for_again() -> None:
+    asker, usual = Asker(DEFAULT), Usual()
+    for number in range(10):
+        asker.expect(f"{number}", "r", instant(0.0), usual)
+        while (delay := asker.until_next(instant(number))) is not None and delay == 0.0:
+            asker.asked(instant(number))
+    while asker.until_next(instant(700.0)) is not None:
+        asker.asked(instant(700.0))
+    asker.expect("held", "r", instant(700.0), usual)
+    asker.expect("elsewhere", "other", instant(700.0), Usual())
+    for number in range(10):
+        asker.arrived(f"{number}", instant(701.0), "idle", None)
+    asker.expect("fresh", "r", instant(702.0), usual)
+    assert asker.until_next(instant(702.0)) is not None

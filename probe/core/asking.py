@@ -21,6 +21,8 @@ _SPARSE_FLOOR = 0.25
 _IDLE_LAG = 0.5
 _UNTIL = _IDLE_LAG / _RATIO  # 10 s: from here on IDLE's lag is within 5 % of the age
 _MEMORY = 50
+_STALL = 5  # probes of one route that are out for longer than they were asked for: the next one will be held as well
+_IN_STALL = 10  # of so many, one is asked for then; else a mail every 2 s makes 1,150 asks a minute
 _LISTENED_FOR = 1000  # probes whose latency still teaches when to ask; in a stall there may be many more
 
 
@@ -122,12 +124,23 @@ class Asker:
         self.last_ask: Instant | None = None
         self._asking = asking
         self._expected: dict[str, _Expected] = {}  # probes to ask for
-        self._listened_for: dict[str, _Expected] = {}  # probes for which the asking is over
+        self._listened_for: dict[str, _Expected] = {}  # probes for which the asking is over, or never began
+        self._in_stall = 0
 
     def expect(self, probe: str, route: str, since: Instant, usual: Usual) -> None:
         """A probe was accepted at `since`."""
+        if sum(held.route == route for held in self._listened_for.values()) >= _STALL:
+            self._in_stall += 1
+            if self._in_stall % _IN_STALL:
+                self._listen_for(probe, _Expected(route, since, usual))
+                return
         if self.listening.worth_asking():
             self._expected[probe] = _Expected(route, since, usual)
+
+    def _listen_for(self, probe: str, expected: _Expected) -> None:
+        self._listened_for[probe] = expected
+        if len(self._listened_for) > _LISTENED_FOR:
+            del self._listened_for[next(iter(self._listened_for))]
 
     def until_next(self, now: Instant) -> float | None:
         """Seconds until the next ask of any expected probe; None: none is planned. Never closer than the floor."""
@@ -137,9 +150,7 @@ class Asker:
             if expected.next_at is not None:
                 delays.append(expected.next_at - elapsed(expected.since, now))
                 continue
-            self._listened_for[probe] = self._expected.pop(probe)
-            if len(self._listened_for) > _LISTENED_FOR:
-                del self._listened_for[next(iter(self._listened_for))]
+            self._listen_for(probe, self._expected.pop(probe))
         if not delays:
             return None
         floor = self._asking.floor - elapsed(self.last_ask, now) if self.last_ask else 0.0
