@@ -71,6 +71,9 @@ async def started(
     settings: Settings, reload: Callable[[], Settings], rng: random.Random, *more: Sink
 ) -> AsyncIterator[Running]:
     """A whole daemon: probing while the context is entered. Raises LedgerError, KeyFileError, OSError (the port)."""
+    hangup = asyncio.Event()
+    # First of all: without a handler the signal would end us, also if it comes while the ledger is being read.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
     board = Board()
     key = keyfile.load(settings.state_dir)
     ledger = Ledger(settings.state_dir / "ledger.sqlite")
@@ -88,7 +91,7 @@ async def started(
                 asyncio.create_task(_watch_clocks(metrics, sinks)),
                 asyncio.create_task(_keep_house(ledger, prober, sinks)),
                 asyncio.create_task(_catch_up(ledger, prober)),
-                asyncio.create_task(_reload_on_hangup(prober, metrics, schedule, reload, sinks)),
+                asyncio.create_task(_reload_on_hangup(hangup, prober, metrics, schedule, reload, sinks)),
             ]
             running.essential = [*background, *prober.essential(), schedule.broken]
             schedule.follow(settings.routes)
@@ -99,6 +102,7 @@ async def started(
                     task.cancel()
                 await schedule.stop()
     finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
         ledger.close()
 
 
@@ -246,34 +250,33 @@ async def _catch_up(ledger: Ledger, prober: Prober) -> None:
 
 
 async def _reload_on_hangup(
-    prober: Prober, metrics: Metrics, schedule: _Schedule, reload: Callable[[], Settings], sink: Sink
+    hangup: asyncio.Event,
+    prober: Prober,
+    metrics: Metrics,
+    schedule: _Schedule,
+    reload: Callable[[], Settings],
+    sink: Sink,
 ) -> None:
-    hangup = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, hangup.set)
-    try:
-        while True:
-            await hangup.wait()
-            hangup.clear()
-            sink.reloading()
-            try:
-                settings = await asyncio.to_thread(reload)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the old one goes on
-                metrics.reload_ok.set(0)
-                for text in str(error).splitlines():
-                    log.error(line("reload_failed", reason=text))  # noqa: TRY400 - the text says it all
-                sink.reloaded(str(error))
-                continue
-            before = prober.settings
-            here = ("state_dir", "listen_host", "listen_port")
-            if any(getattr(settings, name) != getattr(before, name) for name in here):
-                log.warning(line("reload", warning="another state_dir or listen address takes a restart"))
-            for warning in settings.warnings:
-                log.warning(line("config", warning=warning))
-            metrics.configure(settings.accounts, settings.routes)
-            prober.apply(settings)
-            schedule.follow(settings.routes)
-            log.info(line("reloaded", routes=len(settings.routes), accounts=len(settings.accounts)))
-            sink.reloaded(None)
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        sink.reloading()
+        try:
+            settings = await asyncio.to_thread(reload)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the old one goes on
+            metrics.reload_ok.set(0)
+            for text in str(error).splitlines():
+                log.error(line("reload_failed", reason=text))  # noqa: TRY400 - the text says it all
+            sink.reloaded(str(error))
+            continue
+        before = prober.settings
+        here = ("state_dir", "listen_host", "listen_port")
+        if any(getattr(settings, name) != getattr(before, name) for name in here):
+            log.warning(line("reload", warning="another state_dir or listen address takes a restart"))
+        for warning in settings.warnings:
+            log.warning(line("config", warning=warning))
+        metrics.configure(settings.accounts, settings.routes)
+        prober.apply(settings)
+        schedule.follow(settings.routes)
+        log.info(line("reloaded", routes=len(settings.routes), accounts=len(settings.accounts)))
+        sink.reloaded(None)

@@ -104,11 +104,11 @@ class Daemon:
         )
 
     def until(self, condition: Callable[[], object], what: str, timeout: float = 20.0) -> object:
-        """Wait for it; on a time-out the log is shown."""
+        """Wait for it; if it does not come, or the daemon does not answer, the log is shown."""
         try:
             return wait_until(condition, timeout, what)
-        except TimeoutError as error:
-            raise TimeoutError(f"{error}\n{self.log()}") from None
+        except OSError as error:  # TimeoutError is one
+            raise type(error)(f"{error}\n{self.log()}") from None
 
     def until_metric(self, name: str, at_least: float, timeout: float = 20.0, **labels: str) -> None:
         """Wait until a metric has reached a value."""

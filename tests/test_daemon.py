@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import email.utils
 import json
+import os
+import random
 import signal
 import smtplib
 import sqlite3
@@ -16,13 +19,17 @@ from pathlib import Path
 
 import pytest
 
+from probe import daemon as daemon_module
+from probe.core.settings import Settings
 from probe.core.state import State
 from probe.ledger import Ledger
+from probe.prober import Prober
 
 from .bed.mailbed import MailBed, address, mailbox
 from .bed.netfault import FaultProxy, frozen
 from .bed.prometheus import Prometheus
 from .bed.service import wait_until
+from .make import make_accounts, make_route
 from .process import MAILPROBE, Daemon, DidNotStart, account, route
 
 pytestmark = pytest.mark.timeout(90)
@@ -136,8 +143,8 @@ async def test_the_latency_of_a_held_mail_is_the_time_it_was_held(
     assert probe.latency is not None
     assert probe.uncertainty is not None
     truth = bed.truth(f"<{probe.id}.mailprobe@bed.test>")
-    # As exact as it says itself; how exact that is on a machine with nothing else to do, `make bench` shows.
-    assert probe.latency - probe.uncertainty - 0.05 <= truth.end - truth.start <= probe.latency + 0.05
+    # As exact as it says itself, and a busy machine reads the 250 late; how exact it is at rest, `make bench` shows.
+    assert probe.latency - probe.uncertainty - 0.25 <= truth.end - truth.start <= probe.latency + 0.25
     assert probe.uncertainty < probe.latency / 2
 
 
@@ -470,3 +477,23 @@ def test_once_says_that_its_probe_came_back_and_why(
     assert done.returncode == 2, done.stderr
     assert "bounced" in done.stdout
     assert f"came back: 5.7.1 not wanted here, says {bed.postfix.hostname}" in " ".join(done.stdout.split())
+
+
+async def test_a_hangup_before_it_runs_is_a_reload_and_not_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, reloaded = Prober.load, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def interrupted(self: Prober) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await load(self)
+
+    def reload() -> Settings:
+        loop.call_soon_threadsafe(reloaded.set)
+        return settings
+
+    monkeypatch.setattr(Prober, "load", interrupted)
+    settings = Settings(make_accounts(), {"r": make_route(every=3600.0)}, tmp_path, "127.0.0.1", 0)
+    async with daemon_module.started(settings, reload, random.Random(1)), asyncio.timeout(10):
+        await reloaded.wait()

@@ -55,7 +55,8 @@ from probe.core.trouble import (
     Updated,
     View,
 )
-from probe.ledger import Ledger, _event
+from probe.ledger import Ledger
+from probe.ledger.records import typed as typed_event
 
 from .make import BUSY, NO, OK, RECIPIENT, ROOT, SENDER, T0, instant, make_route, place
 
@@ -647,7 +648,7 @@ def test_the_ledger_itself_gives_the_incidents_again(tmp_path: Path) -> None:
     ledger.close()
     db = sqlite3.connect(tmp_path / "ledger.sqlite")
     events = [
-        _event(kind, json.loads(text)) for kind, text in db.execute("SELECT kind, record FROM events ORDER BY seq")
+        typed_event(kind, json.loads(text)) for kind, text in db.execute("SELECT kind, record FROM events ORDER BY seq")
     ]
     db.close()
     assert replay(world.route, events) == [it for it in world.incidents() if it.kind != "blind"]

@@ -151,7 +151,10 @@ def test_it_is_ready_when_every_mailbox_was_tried_and_its_status_says_how_things
     service.until(lambda: "1 route fine, 1 unseen: to-dead; " in service.show("StatusText"), "the status line")
     status = service.box.do("systemctl", "--no-pager", "status", UNIT)
     assert re.search(r'Status: "1 route fine, 1 unseen: to-dead; .*; 1 mailbox unwatched: dead \(refused\)"', status)
-    warnings = service.journal("--priority=warning")
+    # Whether a mail to the dead account was due by now is a matter of phase.
+    warnings = [
+        line for line in service.journal("--priority=warning") if not line.startswith("rejected route=to-dead ")
+    ]
     assert {line.partition(" detail=")[0] for line in warnings} == {"mailbox_unwatched account=dead reason=refused"}
     assert len([line for line in service.journal("--priority=info") if line.startswith("delivered ")]) >= 2
     state = service.box.do("stat", "-c", "%a %U", "/var/lib/private/mailprobe", "/var/lib/private/mailprobe/key")
