@@ -162,6 +162,10 @@ class Tracker:
             drain=memory.late.draining(now, self._limits),
         )
 
+    def held(self) -> frozenset[str]:
+        """The probes that are late and have not come."""
+        return frozenset(self._memory.late.held)
+
     def dump(self) -> dict[str, Any]:
         """All that is remembered, as JSON types; for load()."""
         data: dict[str, Any] = plain(self._memory)

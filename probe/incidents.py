@@ -1,0 +1,188 @@
+"""Incidents of a daemon at work: a tracker per route is told every outcome and, once a second, the time; what it finds
+goes to the log and on record.
+
+Rules:
+- It is told what the recorder has on disk. What a crash keeps it from remembering is at most _EVERY seconds old, and of
+  the mails that were held then the ledger is asked at the next start.
+- A ledger that cannot be written keeps no incident from being noticed; it is put on record when it can be.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from probe.core.events import Arrived, Bounced, Event, Expired, Instant, Part, Traced, elapsed
+from probe.core.history import IncidentRow, Life
+from probe.core.incidents import Tracker
+from probe.core.outcome import InFlight, Outcome, Sink
+from probe.core.plain import plain, typed
+from probe.core.settings import Route
+from probe.core.state import Probe, advance
+from probe.core.trouble import Change, Closed, Held, Incident, Opened, StateChanged, Updated, View
+from probe.log import line
+
+log = logging.getLogger("mailprobe")
+
+_EVERY = 5.0  # seconds between two records of what is remembered, while nothing begins or ends
+_MEMORY = "incidents/"
+_ENDS = (Arrived, Bounced, Expired)  # of being held
+
+
+class Shelf(Protocol):
+    """What is needed of a ledger to remember; ledger.Ledger is one."""
+
+    async def save(self, incidents: Iterable[IncidentRow] = (), memory: Mapping[str, Any] | None = None) -> None: ...
+    async def memory(self, prefix: str = "") -> dict[str, Any]: ...
+
+
+class Lives(Protocol):
+    """Where a probe's events are on record; ledger.Reader is one."""
+
+    async def life(self, probe: str) -> Life | None: ...
+
+
+class Incidents(Sink):
+    """Follows the configured routes; see the module's rules."""
+
+    def __init__(self, routes: Mapping[str, Route]) -> None:
+        self._trackers: dict[str, Tracker] = {}
+        self._waiting: Outcome | None = None  # an arrival; what its header tells comes as the next event
+        self._unsaved: dict[str, Incident] = {}
+        self._unkept: set[str] = set()  # routes of which a tracker has learnt something
+        self._urgent = False
+        self._kept: Instant | None = None
+        self.follow(routes)
+
+    def follow(self, routes: Mapping[str, Route]) -> None:
+        """Follow these routes from now on; one whose deadlines or period changed goes on from what is known of it."""
+        trackers = {}
+        for name, route in routes.items():
+            tracker = self._trackers.get(name)
+            if tracker is None or tracker.route != route:
+                tracker, before = Tracker(route), tracker
+                if before:
+                    tracker.load(before.dump())
+            trackers[name] = tracker
+        self._trackers = trackers
+
+    def observe(self, outcome: Outcome) -> None:
+        """An arrival waits for what its header tells."""
+        waiting, self._waiting = self._waiting, None
+        if waiting:
+            its = outcome.event if outcome.event.probe == waiting.event.probe else None
+            self._tell(waiting, longest(its.segments) if isinstance(its, Traced) else None)
+        if outcome.measured_now:
+            self._waiting = outcome
+        else:
+            self._tell(outcome)
+
+    def tick(self, now: Instant, flying: Mapping[str, InFlight], watched: Callable[[Route], bool]) -> None:
+        """What the time changes. `watched`: whether the route's mailbox is."""
+        if waiting := self._waiting:
+            self._waiting = None
+            self._tell(waiting)
+        for name, tracker in self._trackers.items():
+            self._take(name, tracker.tick(now, flying.get(name), watched(tracker.route)))
+
+    def view(self, route: str, now: Instant) -> View | None:
+        """How this route is; None: there is no such route."""
+        tracker = self._trackers.get(route)
+        return tracker.view(now) if tracker else None
+
+    def _tell(self, outcome: Outcome, held: Held | None = None) -> None:
+        if outcome.probe and (tracker := self._trackers.get(outcome.probe.route)):
+            self._unkept.add(outcome.probe.route)
+            self._take(outcome.probe.route, tracker.observe(outcome, held))
+
+    def _take(self, route: str, changes: Iterable[Change]) -> None:
+        for change in changes:
+            self._unkept.add(route)
+            _report(change)
+            if isinstance(change, Opened | Updated | Closed):
+                self._unsaved[_name(change.incident)] = change.incident
+                self._urgent |= not isinstance(change, Updated)
+
+    # -- memory --------------------------------------------------------------------------------------------------
+
+    async def restore(self, shelf: Shelf, lives: Lives) -> None:
+        """Go on where the last run ended. Raises LedgerError."""
+        for key, data in (await shelf.memory(_MEMORY)).items():
+            tracker = self._trackers.get(key.removeprefix(_MEMORY))
+            if tracker is None:
+                continue
+            try:
+                tracker.load(data)
+            except ValueError as error:
+                log.warning(line("incidents_forgotten", route=tracker.route.name, reason=error))
+                continue
+            for probe in tracker.held():
+                life = await lives.life(probe)
+                for outcome in _outcomes(life.events) if life else ():
+                    self._catch_up(tracker, outcome)
+
+    def _catch_up(self, tracker: Tracker, outcome: Outcome) -> None:
+        """What happened to a mail that was held, and was not told before a crash: its end."""
+        if outcome.probe and outcome.probe.id in tracker.held() and isinstance(outcome.event, _ENDS):
+            self._take(tracker.route.name, tracker.observe(outcome))
+
+    async def keep(self, shelf: Shelf, now: Instant) -> None:
+        """Put on record what is new, if it is worth a transaction by now. Raises LedgerError; then try again."""
+        due = self._kept is None or abs(elapsed(self._kept, now)) >= _EVERY
+        if not self._urgent and not (due and (self._unkept or self._unsaved)):
+            return
+        incidents, routes = dict(self._unsaved), self._unkept & self._trackers.keys()
+        rows = [_row(name, incident) for name, incident in incidents.items()]
+        self._unkept, self._urgent = set(), False
+        try:
+            await shelf.save(rows, {_MEMORY + route: self._trackers[route].dump() for route in routes})
+        except Exception:
+            self._unkept |= routes
+            self._urgent = True
+            raise
+        self._kept = now
+        self._unsaved = {name: it for name, it in self._unsaved.items() if incidents.get(name) is not it}
+
+
+def longest(segments: Iterable[Part]) -> Held | None:
+    """The segment that had the mail longest once it was submitted; None where nothing tells."""
+    parts = [part for part in segments if part.segment != "submission"]
+    most = max(parts, key=lambda part: part.low + part.high, default=None)
+    return Held(most.segment, most.low, most.high) if most else None
+
+
+def incident(row: IncidentRow) -> Incident:
+    """The incident that was put on record as this row. Raises ValueError."""
+    found: Incident = typed(Incident, dict(row.record))
+    return found
+
+
+def _outcomes(events: Iterable[Event]) -> Iterator[Outcome]:
+    probe: Probe | None = None
+    for event in events:
+        before, probe = probe, advance(probe, event)
+        yield Outcome(event, before, probe)
+
+
+def _name(incident: Incident) -> str:
+    """The same as long as the incident lasts, and for replay() too: its begin may yet move back."""
+    return f"{incident.route}/{incident.kind}/{incident.noticed.wall:.3f}"
+
+
+def _row(name: str, incident: Incident) -> IncidentRow:
+    end = incident.end.wall if incident.end else None
+    return IncidentRow(name, incident.route, incident.kind, incident.begin.wall, end, plain(incident))
+
+
+def _report(change: Change) -> None:
+    """A line for what began, ended, or became another state."""
+    match change:
+        case StateChanged(route=route, old=old, new=new, reason=reason):
+            log.info(line("route_state", route=route, state=new, was=old, reason=reason))
+        case Opened(incident=it):
+            ago = elapsed(it.begin, it.noticed)
+            log.warning(line("incident_opened", route=it.route, kind=it.kind, state=it.worst, seconds_ago=ago))
+        case Closed(incident=it) if it.end:
+            about = {"lasted": elapsed(it.begin, it.end), "mails": it.toll.affected, "peak": it.peak}
+            log.warning(line("incident_closed", route=it.route, kind=it.kind, **about))
