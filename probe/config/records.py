@@ -11,7 +11,7 @@ from pathlib import Path
 
 from probe.config.notes import Key, Notes, credential_for, instead, three_places
 from probe.config.tables import AccountTable, Document, Preset, RouteTable, ServerTable, presets
-from probe.core.settings import Account, Asking, OAuth, Retention, Route, Secret, Server, Settings, Tls
+from probe.core.settings import Account, Asking, OAuth, Page, Retention, Route, Secret, Server, Settings, Tls
 
 PORTS: dict[str, dict[Tls, int]] = {
     "smtp": {"implicit": 465, "starttls": 587, "none": 25},  # RFC 8314, RFC 6409, RFC 5321
@@ -48,7 +48,7 @@ class Maker:
         host, port = self.document.listen
         return Settings(
             accounts, routes, self._state_dir(), host, port, self._retention(routes), self.document.contact,
-            tuple(self.notes.warnings),
+            tuple(self.notes.warnings), Page(self.document.page.public),
         )  # fmt: skip
 
     def _retention(self, routes: Mapping[str, Route]) -> Retention:

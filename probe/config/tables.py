@@ -12,9 +12,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from probe.config.values import Address, Duration, Host, Line, Name, Size, Text, Url, ask_floor, listen_address
-from probe.core.settings import Asking, Retention, Route, Settings, Tls
+from probe.core.settings import Asking, Page, Retention, Route, Settings, Tls
 
-_ASKING, _ROUTE, _RETENTION, _SETTINGS = Asking(), Route("", "", ""), Retention(), Settings({}, {}, Path())
+_ASKING, _ROUTE, _RETENTION, _PAGE = Asking(), Route("", "", ""), Retention(), Page()
+_SETTINGS = Settings({}, {}, Path())
 
 
 class _Table(BaseModel):
@@ -68,6 +69,10 @@ class LedgerTable(_Table):
     max_size: Size = _RETENTION.max_size
 
 
+class PageTable(_Table):
+    public: bool = _PAGE.public
+
+
 class Document(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid", hide_input_in_errors=True, validate_default=False, case_sensitive=True
@@ -76,6 +81,7 @@ class Document(BaseSettings):
     listen: Annotated[tuple[str, int], BeforeValidator(listen_address)] = (_SETTINGS.listen_host, _SETTINGS.listen_port)
     contact: Line = ""
     ledger: LedgerTable = LedgerTable()
+    page: PageTable = PageTable()
     accounts: dict[Name, AccountTable] = {}
     routes: dict[Name, RouteTable] = {}
 

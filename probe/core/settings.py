@@ -105,6 +105,13 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """The status page. `public`: it shows no address, host, account or reason, so that anybody may see it."""
+
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration. `warnings` are lines for a person: things that work but should be mended."""
 
@@ -116,3 +123,4 @@ class Settings:
     retention: Retention = Retention()
     contact: str = ""  # whom the test mail tells its reader to ask
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    page: Page = Page()

@@ -1,0 +1,179 @@
+"""One route on a page of its own: how it is, how it was, and who held its mail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from probe.core.events import Instant
+from probe.core.history import Cell, Point, Summary, Totals
+from probe.core.state import State
+from probe.page.facts import Figures, Route
+from probe.page.frame import badge, link, row, section, table
+from probe.page.html import Html, join, tag
+from probe.page.overview import legend, says
+from probe.page.strip import SPANS, Span, strip
+from probe.page.words import Speech
+
+_SHOWN = 100  # mails in flight that are shown one by one
+
+
+class Past(NamedTuple):
+    """What is on record of a route; `until`: the end of what was asked for, by span."""
+
+    until: Mapping[str, float]
+    strips: Mapping[str, Sequence[Cell]]
+    points: Sequence[Point]
+    totals: Totals
+    recent: Sequence[Summary]
+
+
+def state(route: Route, speech: Speech) -> Html:
+    """How it is now."""
+    return tag(
+        "p", badge(route.view.state, speech), says(route, speech),
+        id="state", class_="state", data_state=route.view.state, data_word=speech.state(route.view.state),
+        data_title=f"{route.name}: {speech.state(route.view.state)} – {speech.say('title')}",
+    )  # fmt: skip
+
+
+def flying(figures: Figures, now: Instant, speech: Speech) -> Html:
+    """The mails in flight, the oldest first. The chart draws them, too."""
+    queued = any(name for _, name in figures.flying)
+    rows = [
+        row(speech.at(at, now, seconds=True), *([name] if queued else []), data_accepted=f"{at.wall:.3f}")
+        for at, name in figures.flying[:_SHOWN]
+    ]
+    more = len(figures.flying) - _SHOWN
+    title, heads = speech.say("flying"), ["accepted", *(["queue_id"] if queued else [])]
+    made = table(title, map(speech.say, heads), rows, shown=False) if rows else tag("p", speech.say("flying.none"))
+    rest = tag("p", speech.say("flying.more", number=more), class_="quiet") if more > 0 else ""
+    return section(title, made, rest, id_="flying")
+
+
+def stages(figures: Figures, now: Instant, speech: Speech) -> Html:
+    """How long the last submission took, stage by stage."""
+    if not figures.stages:
+        return tag("section", id="stages", hidden=True)
+    most = max(seconds for _, seconds in figures.stages)
+    rows = [
+        row(speech.say(name), _bar(seconds / most if most else 0.0), speech.long(seconds), numbers=1)
+        for name, seconds in figures.stages
+    ]
+    when = [tag("p", speech.at(figures.at, now, seconds=True), class_="quiet")] if figures.at else []
+    title = speech.say("stages")
+    heads = [speech.say("stage"), speech.say("share"), speech.say("took")]
+    return section(title, *when, table(title, heads, rows, 1, shown=False), id_="stages")
+
+
+def past(found: Past | None, span: Span, path: str, speech: Speech, public: bool, now: float) -> Html:
+    """All that comes from the record."""
+    if found is None:
+        return tag("p", speech.say("none_yet"), id="past")
+    strips = [
+        tag("div", tag("h3", speech.say(name)), strip(found.strips[name], SPANS[name], found.until[name], speech))
+        for name in found.strips
+    ]
+    return join([
+        tag("section", tag("h2", speech.say("strip", span=speech.say("90d")), class_="away"), *strips, legend(speech),
+            class_="strips"),
+        _latency(found.points, span, path, speech, now),
+        tag("div", _outcomes(found.totals, speech), _holders(found.totals, speech), class_="pair"),
+        _recent(found.recent, speech, public, now),
+    ])  # fmt: skip
+
+
+def _latency(points: Sequence[Point], span: Span, path: str, speech: Speech, now: float) -> Html:
+    chosen = [
+        tag("li", tag("a", speech.say(name), href=f"{path}{'&' if '?' in path else '?'}span={name}#latency",
+            aria_current="true" if name == span.name else None))
+        for name in SPANS
+    ]  # fmt: skip
+    heads = [speech.say(key) for key in ("sent", "mails", "least", "median", "most")]
+    rows = [
+        row(speech.when(it.begin, now), str(it.number), *(speech.long(x) for x in (it.least, it.median, it.most)),
+            numbers=4, data_point=f"{it.begin:.0f} {it.least:.4g} {it.median:.4g} {it.most:.4g}")
+        for it in points
+    ]  # fmt: skip
+    labels = {f"data_{key}": speech.say(key) for key in ("least", "median", "most", "open")}
+    caption = speech.say("chart")
+    chart = tag("figure", tag("div", id="chart", aria_hidden="true", data_span=span.seconds, **labels),
+                tag("figcaption", caption), hidden=True, id="figure")  # fmt: skip
+    numbers = tag("details", tag("summary", speech.say("chart.table")), table(caption, heads, rows, 4, shown=False),
+                  open=True, id="points")  # fmt: skip
+    nothing = [] if rows else [tag("p", speech.say("chart.none"))]
+    spans = tag("ul", *chosen, class_="chips")
+    return section(speech.say("latency"), spans, *nothing, chart, numbers if rows else "", id_="latency")
+
+
+def _outcomes(totals: Totals, speech: Speech) -> Html:
+    number = sum(totals.states.values())
+    rows = [
+        _share(speech.outcome(state), totals.states[state], number, speech) for state in State if state in totals.states
+    ]
+    more = {"late.share": totals.late, "unknown.share": totals.unknown, "junk.share": totals.placements.get("junk", 0)}
+    rows += [_share(speech.say(key), some, number, speech) for key, some in more.items() if some]
+    title = speech.say("outcomes")
+    heads = [speech.say(key) for key in ("outcome", "share", "mails")]
+    made = [table(title, heads, rows, 1, shown=False)] if rows else [tag("p", speech.say("cells.none"))]
+    if found := totals.latencies:
+        ranks = (("median", found.median), ("p95", found.p95), ("p99", found.p99), ("most", found.most))
+        made += [tag("dl", *(tag("div", tag("dt", speech.say(key)), tag("dd", speech.long(it))) for key, it in ranks))]
+    return section(title, *made)
+
+
+def _holders(totals: Totals, speech: Speech) -> Html:
+    number = sum(mails for mails, _ in totals.holders.values())
+    if not number:
+        return Html()
+    title = speech.say("holders")
+    heads = [speech.say(key) for key in ("holder", "share", "mails", "each")]
+    found = sorted(totals.holders.items(), key=lambda item: -item[1][1])
+    every = sum(held for _, held in totals.holders.values()) or 1.0
+    rows = [
+        row(speech.say(segment), _bar(held / every), str(mails), speech.long(held / mails), numbers=2)
+        for segment, (mails, held) in found
+    ]
+    return section(title, table(title, heads, rows, 2, shown=False))
+
+
+def _recent(found: Sequence[Summary], speech: Speech, public: bool, now: float) -> Html:
+    title = speech.say("recent")
+    heads = [speech.say(key) for key in ("sent", "outcome", *(() if public else ("reason",)), "took_delay")]
+    rows = [
+        row(speech.when(it.started, now, seconds=True), _fate(it, speech), *(() if public else (it.status or "–",)),
+            speech.long(it.latency), numbers=1)
+        for it in found
+    ]  # fmt: skip
+    made = table(title, heads, rows, 1, shown=False) if rows else tag("p", speech.say("recent.none"))
+    return section(title, made)
+
+
+def _fate(it: Summary, speech: Speech) -> str:
+    late = f", {speech.say('late')}" if it.missed is not None and it.state is not State.LOST else ""
+    return speech.outcome(it.state) + late
+
+
+def _share(name: str, some: int, number: int, speech: Speech) -> Html:
+    return row(name, _bar(some / number), f"{some}", numbers=1)
+
+
+def _bar(share: float) -> Html:
+    """A share as a bar; the number stands beside it."""
+    path = tag("path", d=f"M0 .5h{max(0.004, share):.3f}")
+    return tag("svg", path, class_="bar", viewBox="0 0 1 1", preserveAspectRatio="none", aria_hidden="true")
+
+
+def content(route: Route, fragments: Mapping[str, Html], record: Html, speech: Speech, lang: str) -> Html:
+    """The page of these fragments."""
+    people = speech.say("from_to", sender=route.sender, recipient=route.recipient) if route.sender else ""
+    return join([
+        tag("p", link("/", f"← {speech.say('all')}", lang=lang), class_="back"),
+        tag("h1", route.name),
+        tag("p", people, class_="quiet") if people else "",
+        fragments["state"],
+        record,
+        fragments["incidents"],
+        tag("div", fragments["flying"], fragments["stages"], class_="pair"),
+        fragments["now"],
+    ])  # fmt: skip

@@ -1,0 +1,270 @@
+"""The pages by HTTP: what is asked for in a URL, and the answers, live ones among them.
+
+Rules:
+- Whatever comes in a request is compared with what we know, never looked up elsewhere, and shown only escaped.
+- Live streams are few, each sends to its own viewer at that one's pace, and all end when the daemon does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta, tzinfo
+from functools import partial
+from typing import Any, get_args
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from probe.core.events import Instant
+from probe.core.phrases import Language
+from probe.core.trouble import Incident, RouteState
+from probe.page import detail, overview
+from probe.page.assets import assets, paths
+from probe.page.facts import Route, Source, public, public_figures, public_health
+from probe.page.frame import document
+from probe.page.html import Html, tag
+from probe.page.live import EVERY, Parts, event
+from probe.page.past import Past
+from probe.page.strip import SPANS
+from probe.page.words import Speech, choose
+
+VIEWERS = 200  # live streams at a time; more are told to come back later
+_HEARTBEAT = 15.0  # seconds in which a stream says something, lest a proxy take it for dead
+_PATIENCE = 20.0  # seconds for which a viewer may not read what it is sent
+_UNUSED = 30.0  # seconds after which parts that nobody watches are forgotten
+_AT_ONCE = 25  # routes that are rendered before others have their turn
+_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_FRESH = {"Cache-Control": "no-store", "Vary": "Accept-Language"}
+_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+
+
+class Face:
+    """The pages of one daemon. `routes()` are for its web server; stop() ends the streams."""
+
+    def __init__(self, source: Source, past: Past | None, zone: tzinfo) -> None:
+        self._source, self._past, self._zone = source, past, zone
+        self._parts: dict[tuple[Language, str, bool], Parts] = {}
+        self._ending = asyncio.Event()
+        self.viewers = 0
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """What is answered."""
+        return [
+            web.get("/", self._overview),
+            web.get("/route/{name}", self._detail),
+            web.get("/live", self._live),
+            web.get("/static/{digest}/{name}", self._static),
+        ]
+
+    def stop(self) -> None:
+        """End all streams."""
+        self._ending.set()
+
+    # -- what is shown -------------------------------------------------------------------------------------------
+
+    def _speech(self, request: web.Request) -> Speech:
+        accepts = request.headers.get("Accept-Language", "")
+        return Speech(choose(request.query.get("lang", ""), accepts), self._zone)
+
+    def _route(self, name: str, now: Instant) -> Route | None:
+        found = self._source.route(name, now)
+        return public(found) if found and self._source.is_public() else found
+
+    def _parts_of(self, speech: Speech, name: str) -> Parts:
+        """The parts of this route's page, "" for that of all."""
+        now = asyncio.get_running_loop().time()
+        for old in [key for key, it in self._parts.items() if now - it.used > _UNUSED]:
+            del self._parts[old]
+        key = speech.language, name, self._source.is_public()
+        if key not in self._parts:
+            make = partial(self._make_detail, speech, name) if name else partial(self._make_overview, speech)
+            self._parts[key] = Parts(make, lambda: self._source.now().wall, used=now)
+        return self._parts[key]
+
+    async def _make_overview(self, speech: Speech, parts: Parts) -> None:
+        source, now, lang = self._source, self._source.now(), speech.language
+        strips = await self._past.strips(now.wall) if self._past else {}
+        until = SPANS["24h"].until(now.wall)
+        routes = []
+        for number, name in enumerate(source.routes()):
+            if not number % _AT_ONCE:
+                await asyncio.sleep(0)
+            if route := self._route(name, now):
+                routes.append(route)
+                said, cells = overview.says(route, speech), strips.get(name, ())
+                key = route.view.state, said, route.sender, route.recipient, until, cells
+                parts.put(f"r-{name}", key, partial(overview.card, route, said, cells, until, speech, lang))
+        routes.sort(key=overview.rank)
+        parts.arrange({f"r-{route.name}": route for route in routes})
+        health = public_health(source.health()) if source.is_public() else source.health()
+        found = await self._incidents(routes, now)
+        parts.put("head", None, lambda: overview.head(routes, speech, lang, "", ""))
+        parts.put("own", None, lambda: overview.own(health, now.wall, speech))
+        parts.put("incidents", (found, now.wall // 60), lambda: overview.incidents(found, now.wall, speech, lang))
+        parts.put("now", None, lambda: _now(speech, now))
+
+    async def _make_detail(self, speech: Speech, name: str, parts: Parts) -> None:
+        source, now = self._source, self._source.now()
+        route = self._route(name, now)
+        if route is None:
+            return  # it was removed from the configuration; the page stays as it was
+        figures = public_figures(source.figures(name)) if source.is_public() else source.figures(name)
+        found = await self._incidents([route], now, name)
+        parts.put("state", None, lambda: detail.state(route, speech))
+        parts.put("flying", None, lambda: detail.flying(figures, now, speech))
+        parts.put("stages", None, lambda: detail.stages(figures, now, speech))
+        parts.put("incidents", None, lambda: overview.incidents(found, now.wall, speech, speech.language, named=False))
+        parts.put("now", None, lambda: _now(speech, now))
+
+    async def _incidents(self, routes: list[Route], now: Instant, name: str | None = None) -> list[Incident]:
+        """Those that are open as they are now, and of the others what is on record."""
+        known = {route.name for route in routes}
+        open_ = [incident for route in routes for incident in route.view.incidents]
+        over = await self._past.incidents(now.wall, name) if self._past else []
+        return sorted(open_, key=lambda it: -it.begin.wall) + [it for it in over if it.route in known]
+
+    # -- the pages -----------------------------------------------------------------------------------------------
+
+    async def _overview(self, request: web.Request) -> web.Response:
+        speech, asked = self._speech(request), _asked(request)
+        parts = self._parts_of(speech, "")
+        await parts.refresh()
+        fragments = dict(parts.html)
+        if any(asked.values()):
+            fragments["head"] = self._head(parts, speech, asked)
+        form = overview.search(speech, request.query.get("lang", ""), **asked)
+        metrics = not self._source.is_public()
+        content = overview.content(fragments, list(_wanted(parts, asked)), form, speech, metrics)
+        return self._page(request, speech, speech.say("title"), content, parts, ["page.js"], asked)
+
+    def _head(self, parts: Parts, speech: Speech, asked: Mapping[str, str]) -> Html:
+        return overview.head(list(parts.routes.values()), speech, speech.language, **asked)
+
+    async def _detail(self, request: web.Request) -> web.Response:
+        speech, now = self._speech(request), self._source.now()
+        route = self._route(request.match_info["name"], now)
+        if route is None:
+            text = tag("p", speech.say("not_found"))
+            return self._page(request, speech, speech.say("title"), text, None, [], {}, status=404)
+        parts = self._parts_of(speech, route.name)
+        await parts.refresh()
+        span = SPANS.get(request.query.get("span", ""), SPANS["24h"])
+        found = await self._past.detail(route.name, span, now.wall) if self._past else None
+        path = f"{request.path}?lang={speech.language}"
+        past = detail.past(found, span, path, speech, self._source.is_public(), now.wall)
+        content = detail.content(route, parts.html, past, speech, speech.language)
+        kept = {"span": span.name} if "span" in request.query else {}
+        scripts = ["uplot.js", "chart.js", "page.js"]
+        return self._page(request, speech, f"{route.name} – {speech.say('title')}", content, parts, scripts, kept)
+
+    def _page(
+        self, request: web.Request, speech: Speech, title: str, content: Html, parts: Parts | None,
+        scripts: list[str], kept: Mapping[str, str], status: int = 200,
+    ) -> web.Response:  # fmt: skip
+        languages: dict[Language, str] = {
+            language: _url(request.path, {**kept, "lang": language}) for language in get_args(Language)
+        }
+        data: dict[str, Any] = {}
+        if parts:
+            live = {**kept, "lang": speech.language, "route": request.match_info.get("name", ""), "after": parts.serial}
+            now = self._source.now().wall
+            offset = datetime.fromtimestamp(now, self._zone).utcoffset() or timedelta()
+            data = {"data_stream": _url("/live", live), "data_offset": int(offset.total_seconds()), "data_now": now}
+        text = document(speech, title, content, paths(), scripts, languages, **data)
+        response = web.Response(text=text, status=status, content_type="text/html", headers={**_HEADERS, **_FRESH})
+        response.headers["Content-Language"] = speech.language
+        response.enable_compression()
+        return response
+
+    # -- what changes --------------------------------------------------------------------------------------------
+
+    async def _live(self, request: web.Request) -> web.StreamResponse:
+        speech, asked, name = self._speech(request), _asked(request), request.query.get("route", "")
+        if name and not self._route(name, self._source.now()):
+            return web.Response(status=404, headers=_HEADERS)
+        if self.viewers >= VIEWERS or self._ending.is_set():
+            return web.Response(status=503, headers={**_HEADERS, "Retry-After": "30"})
+        headers = {**_HEADERS, **_FRESH, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+        response = web.StreamResponse(headers=headers)
+        self.viewers += 1
+        try:
+            await response.prepare(request)
+            await self._send(response, speech, name, asked, _serial(request))
+        except (ConnectionError, TimeoutError):
+            pass  # the viewer has gone, or does not read
+        finally:
+            self.viewers -= 1
+        return response
+
+    async def _send(
+        self, response: web.StreamResponse, speech: Speech, name: str, asked: Mapping[str, str], serial: int
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        shown: Collection[str] | None = None
+        quiet = loop.time()
+        while not self._ending.is_set():
+            parts = self._parts_of(speech, name)
+            await parts.refresh()
+            wanted = _wanted(parts, asked)
+            said = parts.since(serial, wanted, wanted.keys() if shown is None else shown)
+            serial, shown = parts.serial, wanted.keys()
+            news = said.get("html")
+            if isinstance(news, dict) and "head" in news and any(asked.values()):
+                news["head"] = self._head(parts, speech, asked)
+            if said or loop.time() - quiet >= _HEARTBEAT:
+                quiet = loop.time()
+                async with asyncio.timeout(_PATIENCE):
+                    await response.write(event(serial, said) if said else b":\n\n")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):
+                    await self._ending.wait()
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    async def _static(self, request: web.Request) -> web.Response:
+        asset = assets().get(request.path)
+        if asset is None:
+            return web.Response(status=404, headers=_HEADERS)
+        headers = {**_HEADERS, **_FOREVER, "ETag": asset.etag, "Vary": "Accept-Encoding"}
+        if request.headers.get("If-None-Match") == asset.etag:
+            return web.Response(status=304, headers=headers)
+        headers["Content-Type"] = asset.content_type
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            return web.Response(body=asset.zipped, headers={**headers, "Content-Encoding": "gzip"})
+        return web.Response(body=asset.body, headers=headers)
+
+
+def _asked(request: web.Request) -> dict[str, str]:
+    """By what the list is to be filtered."""
+    state = request.query.get("state", "")
+    return {"state": state if state in set(RouteState) else "", "q": request.query.get("q", "")[:100]}
+
+
+def _wanted(parts: Parts, asked: Mapping[str, str]) -> dict[str, Route]:
+    """Of the list those that were asked for."""
+    return {name: route for name, route in parts.routes.items() if overview.matches(route, **asked)}
+
+
+def _serial(request: web.Request) -> int:
+    """From where the viewer goes on: by itself after a break, else from the page that it has."""
+    said = request.headers.get("Last-Event-ID") or request.query.get("after", "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else 0
+
+
+def _url(path: str, query: Mapping[str, object]) -> str:
+    asked = urlencode({key: value for key, value in query.items() if value})
+    return f"{path}?{asked}" if asked else path
+
+
+def _now(speech: Speech, now: Instant) -> Html:
+    time = datetime.fromtimestamp(now.wall, speech.zone).strftime("%H:%M:%S %Z")
+    return tag("p", speech.say("as_of", time=time), id="now", class_="quiet")

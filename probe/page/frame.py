@@ -1,0 +1,101 @@
+"""What all pages have in common: head, landmarks, languages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlencode
+
+from probe.core.phrases import Language
+from probe.core.trouble import RouteState
+from probe.page.html import Html, join, tag
+from probe.page.words import WORDS, Speech
+
+# Each state has a shape of its own, for who does not see its colour: paths in a box of 16.
+_SHAPES: Mapping[RouteState, str] = {
+    RouteState.OK: "M3 8.5l3.5 3.5L13 4.5",
+    RouteState.SLOW: "M8 4v4.5l3 2M8 1.5a6.5 6.5 0 1 0 .01 0",
+    RouteState.STUCK: "M5.5 3v10M10.5 3v10",
+    RouteState.RECOVERING: "M3 13L13 3M6 3h7v7",
+    RouteState.FAILING: "M3.5 3.5l9 9M12.5 3.5l-9 9",
+    RouteState.BLIND: "M1.5 8s2.5-4.5 6.5-4.5S14.5 8 14.5 8 12 12.5 8 12.5 1.5 8 1.5 8M3 14L13 2",
+    RouteState.UNKNOWN: "M5 6a3 3 0 1 1 4.5 2.5C8.3 9.2 8 9.700 8 11M8 13.200v.6",
+}
+SHAPES = tag(
+    "svg",
+    *(tag("symbol", tag("path", d=shape), id=f"i-{state}", viewBox="0 0 16 16") for state, shape in _SHAPES.items()),
+    class_="hidden",
+    aria_hidden="true",
+)
+
+
+def badge(state: RouteState, speech: Speech) -> Html:
+    """A state, by shape and in words."""
+    icon = tag("svg", tag("use", href=f"#i-{state}"), aria_hidden="true")
+    return tag("span", icon, speech.state(state), class_=f"badge {state}")
+
+
+def table(caption: str, heads: Iterable[str], rows: Iterable[Html], numbers: int = 0, shown: bool = True) -> Html:
+    """A table of which the last so many columns are numbers."""
+    heads = list(heads)
+    first = len(heads) - numbers
+    cells = [tag("th", head, scope="col", class_="n" if i >= first else None) for i, head in enumerate(heads)]
+    body = tag("table", tag("caption", caption, class_=None if shown else "away"), tag("thead", tag("tr", *cells)),
+               tag("tbody", *rows))  # fmt: skip
+    return tag("div", body, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def row(*cells: str, numbers: int = 0, **attributes: object) -> Html:
+    """A row of a table; its first cell is its head."""
+    first = len(cells) - numbers
+    made = [
+        tag("td" if i else "th", cell, class_="n" if i >= first else None, scope=None if i else "row")
+        for i, cell in enumerate(cells)
+    ]
+    return tag("tr", *made, **attributes)
+
+
+def link(path: str, *text: str, **query: str) -> Html:
+    """A link within the page that keeps what was asked for."""
+    asked = urlencode({key: value for key, value in query.items() if value})
+    return tag("a", *text, href=f"{path}?{asked}" if asked else path)
+
+
+def document(
+    speech: Speech,
+    title: str,
+    content: Html,
+    static: Mapping[str, str],
+    scripts: Iterable[str],
+    languages: Mapping[Language, str],
+    **data: object,
+) -> str:
+    """A whole page. `languages`: where it is in each; `data`: what its scripts are told."""
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("title", title),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("link", rel="icon", href=static["icon.svg"], type="image/svg+xml"),
+        *(tag("link", rel="stylesheet", href=static[name]) for name in ("uplot.css", "page.css")),
+        *(tag("script", src=static[name], defer=True) for name in scripts),
+    )
+    others = [
+        tag("a", WORDS[language]["language"], href=path, lang=language, hreflang=language, rel="alternate",
+            aria_current="true" if language == speech.language else None)
+        for language, path in languages.items()
+    ]  # fmt: skip
+    top = tag(
+        "header",
+        tag("a", speech.say("skip"), class_="skip", href="#content"),
+        tag("span", tag("span", speech.say("stale"), hidden=True, id="stale"), id="live", data_live=speech.say("live")),
+        tag("nav", *others, aria_label=f"{WORDS['en']['language']}, {WORDS['de']['language']}"),
+    )
+    said = tag("p", id="said", class_="away", role="status")
+    body = tag("body", SHAPES, top, tag("main", content, id="content", tabindex="-1"), said, **data)
+    return f"<!DOCTYPE html>\n{tag('html', head, body, lang=speech.language)}"
+
+
+def section(title: str, *content: str, id_: str | None = None) -> Html:
+    """A part of a page with a heading."""
+    return tag("section", tag("h2", title), join(content), id=id_)

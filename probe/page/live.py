@@ -1,0 +1,83 @@
+"""The parts of a page that change by themselves, each with the serial number of its last change, and who watches them.
+
+Rules:
+- A part is made anew at most once a second for all who watch, a few at a time: the loop that measures must not wait.
+- A viewer is sent what has changed since its own last serial: who is slow, or comes back, misses nothing and costs no
+  queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from probe.page.facts import Route
+from probe.page.html import Html
+
+EVERY = 1.0  # seconds
+
+
+@dataclass(slots=True)
+class Parts:
+    """A page's parts by their elements' ids. `order`: those of them that are in a list, as they stand there."""
+
+    make: Callable[[Parts], Awaitable[None]]
+    clock: Callable[[], float]  # Unix time: serials go on when the daemon is started anew
+    html: dict[str, Html] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    routes: dict[str, Route] = field(default_factory=dict)  # of the list, by the same ids
+    serial: int = 0
+    used: float = 0.0
+    _keys: dict[str, object] = field(default_factory=dict)
+    _changed: dict[str, int] = field(default_factory=dict)
+    _ordered: int = 0
+    _made: float = float("-inf")
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def refresh(self) -> None:
+        """Make them anew if they are a second old."""
+        loop = asyncio.get_running_loop()
+        self.used = loop.time()
+        async with self._lock:
+            if loop.time() - self._made >= EVERY * 0.9:
+                self.serial = max(self.serial + 1, int(self.clock() * 1000))
+                await self.make(self)
+                self._made = loop.time()
+
+    def put(self, name: str, key: object, html: Callable[[], Html]) -> None:
+        """This part is as `html` makes it; it need not be asked while the key stays the same."""
+        if self._keys.get(name) == key and key is not None:
+            return
+        self._keys[name] = key
+        made = html()
+        if self.html.get(name) != made:
+            self.html[name] = made
+            self._changed[name] = self.serial
+
+    def arrange(self, routes: Mapping[str, Route]) -> None:
+        """The list is of these, in this order; those that were in it are gone."""
+        self.routes, order = dict(routes), list(routes)
+        if order != self.order:
+            for name in set(self.order) - set(order):
+                del self.html[name], self._changed[name], self._keys[name]
+            self.order, self._ordered = order, self.serial
+
+    def since(self, serial: int, wanted: Mapping[str, object], shown: Collection[str]) -> dict[str, object]:
+        """What has changed since, for a viewer who wants these of the list, in this order, and was shown those."""
+        news = {
+            name: html
+            for name, html in self.html.items()
+            if (name in wanted or name not in self.routes)
+            and (self._changed[name] > serial or (name in wanted and name not in shown))
+        }
+        said: dict[str, object] = {"html": news} if news else {}
+        if self._ordered > serial or wanted.keys() != shown:
+            said["order"] = list(wanted)
+        return said
+
+
+def event(serial: int, said: Mapping[str, object]) -> bytes:
+    """As a stream has it (HTML §9.2.6)."""
+    return f"id: {serial}\ndata: {json.dumps(said, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()

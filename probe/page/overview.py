@@ -1,0 +1,168 @@
+"""All routes on one page, the worst first.
+
+Rule: what is shown of a route changes only when it says something new, so that a thousand of them cost little.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from probe.core.history import Cell
+from probe.core.phrases import sentence
+from probe.core.trouble import Incident, RouteState
+from probe.page.facts import Health, Route
+from probe.page.frame import badge, link, row, section, table
+from probe.page.html import Html, join, tag
+from probe.page.strip import SPANS, strip
+from probe.page.words import Speech
+
+_S = RouteState
+WORST_FIRST = (_S.STUCK, _S.FAILING, _S.BLIND, _S.RECOVERING, _S.SLOW, _S.UNKNOWN, _S.OK)
+_RANKS = {state: rank for rank, state in enumerate(WORST_FIRST)}
+_HELD = {_S.STUCK, _S.RECOVERING, _S.SLOW}  # among these the one that has held mail for longest is worse
+_TROUBLE = {*WORST_FIRST} - {_S.OK, _S.UNKNOWN}
+
+
+def rank(route: Route) -> tuple[int, float, str]:
+    """By this the worst comes first."""
+    view = route.view
+    return _RANKS[view.state], -(view.oldest or 0.0) if view.state in _HELD else 0.0, route.name
+
+
+def says(route: Route, speech: Speech) -> str:
+    """How it is, without its state."""
+    return sentence(route.view, speech.language, speech.zone).partition(": ")[2]
+
+
+def card(route: Route, said: str, cells: Sequence[Cell], until: float, speech: Speech, lang: str) -> Html:
+    """A route in a line; `said` of it."""
+    view = route.view
+    people = f"{route.sender} → {route.recipient}" if route.sender else ""
+    name = link(f"/route/{route.name}", route.name, lang=lang)
+    return tag(
+        "li",
+        badge(view.state, speech),
+        tag("div", tag("h3", name), tag("small", people) if people else ""),
+        tag("p", said),
+        strip(cells, SPANS["24h"], until, speech),
+        id=f"r-{route.name}",
+        class_="card",
+        data_state=view.state,
+        data_word=speech.state(view.state),
+    )
+
+
+def head(routes: Sequence[Route], speech: Speech, lang: str, state: str, q: str) -> Html:
+    """How many are how, as a headline and as links to those."""
+    counts = Counter(route.view.state for route in routes)
+    bad = sum(counts[state] for state in _TROUBLE)
+    number = len(routes)
+    key = "fine.not" if bad else {0: "fine.none", 1: "fine.one"}.get(number, "fine.all")
+    if not bad and counts[_S.OK] < number:
+        key = "fine.not"
+        bad = number - counts[_S.OK]
+    title = speech.say(key, bad=bad, number=number)
+    flying = speech.say("in_flight", number=sum(route.view.in_flight for route in routes))
+    chips = [_chip("", speech.say("every"), number, state, lang, q)]
+    chips += [_chip(it, badge(it, speech), counts[it], state, lang, q) for it in WORST_FIRST if counts[it]]
+    return tag(
+        "div",
+        tag("h1", title),
+        tag("p", flying, class_="quiet"),
+        tag("ul", *(tag("li", chip) for chip in chips), class_="chips", aria_label=speech.say("filter")),
+        id="head",
+        data_title=f"{title} – {speech.say('title')}",
+    )
+
+
+def _chip(state: str, text: str, number: int, chosen: str, lang: str, q: str) -> Html:
+    made = link("/", text, tag("b", str(number)), lang=lang, state=state, q=q)
+    return Html(made.replace("<a ", '<a aria-current="true" ', 1)) if state == chosen else made
+
+
+def search(speech: Speech, lang: str, state: str, q: str) -> Html:
+    """A form that works without scripts, and at once with them."""
+    kept = [tag("input", type="hidden", name=n, value=v) for n, v in (("lang", lang), ("state", state)) if v]
+    label = tag("label", speech.say("filter"), for_="q", class_="away")
+    field = tag("input", type="search", id="q", name="q", value=q, placeholder=speech.say("filter"),
+                autocomplete="off", spellcheck="false")  # fmt: skip
+    return tag("form", *kept, label, field, tag("button", speech.say("find")), method="get", action="/", role="search")
+
+
+def own(health: Health, now: float, speech: Speech) -> Html:
+    """The prober's own health."""
+    down = [box for box in health.mailboxes if not box.up]
+    number = len(health.mailboxes)
+    troubles = [speech.say("own.boxes", number=len(down), all=number)] if down else []
+    troubles += [speech.say(key) for key, bad in (("own.ledger", health.ledger), ("own.reload", health.reload)) if bad]
+    named = [f"{box.account} ({box.reason})" if box.reason else box.account for box in down if box.account]
+    state = _S.OK if health.well else _S.BLIND
+    text = "; ".join(troubles) if troubles else speech.say("own.well", number=number)
+    since = speech.say("own.since", time=speech.when(health.since.wall, now))
+    version = [speech.say("own.version", version=health.version)] if health.version else []
+    quiet = " · ".join([since, *version])
+    details = [tag("p", "; ".join(named), class_="quiet")] if named else []
+    mark = tag("span", class_=f"dot {state}")
+    return section(speech.say("own"), tag("p", mark, text), *details, tag("p", quiet, class_="quiet"), id_="own")
+
+
+def incidents(found: Sequence[Incident], now: float, speech: Speech, lang: str, named: bool = True) -> Html:
+    """A table of incidents, the latest first."""
+    keys = [*(["route"] if named else []), "kind", "begin", "end", "worst", "holder", "mails", "peak"]
+    rows = [
+        row(
+            *([link(f"/route/{it.route}", it.route, lang=lang)] if named else []),
+            speech.state(f"incident.{it.kind}"),
+            speech.when(it.begin.wall, now),
+            speech.when(it.end.wall, now) if it.end else tag("b", speech.say("lasts")),
+            badge(it.worst, speech),
+            speech.say(it.fault.segment) if it.fault else "–",
+            str(it.toll.affected),
+            speech.long(it.peak),
+            numbers=2,
+        )
+        for it in found
+    ]
+    title = speech.say("incidents")
+    made = table(title, map(speech.say, keys), rows, 2, shown=False) if rows else tag("p", speech.say("incidents.none"))
+    return section(title, made, id_="incidents")
+
+
+def matches(route: Route, state: str, q: str) -> bool:
+    """Whether it is among those that were asked for."""
+    text = f"{route.name} {route.sender} {route.recipient}".casefold()
+    return (not state or route.view.state == state) and q.casefold() in text
+
+
+def content(fragments: Mapping[str, Html], order: Sequence[str], form: Html, speech: Speech, metrics: bool) -> Html:
+    """The page of these fragments."""
+    cards = [fragments[name] for name in order]
+    nothing = tag("p", speech.say("nothing"), id="nothing", hidden=bool(cards))
+    return join([
+        fragments["head"],
+        form,
+        tag("h2", speech.say("all"), class_="away"),
+        tag("ul", *cards, id="routes"),
+        nothing,
+        legend(speech),
+        fragments["incidents"],
+        fragments["own"],
+        tag("p", *_link_in(speech, "metrics", "/metrics"), class_="quiet") if metrics else Html(),
+        fragments["now"],
+    ])  # fmt: skip
+
+
+def legend(speech: Speech) -> Html:
+    """What the strips' heights and colours mean."""
+    items = []
+    for name, height in (("good", 5), ("some", 10), ("bad", 16), ("dark", 3), ("void", 1)):
+        bar = tag("path", class_=name, d=f"M0 {16 - height / 2:g}h1")
+        picture = tag("svg", bar, class_="strip", viewBox="0 0 1 16", preserveAspectRatio="none", aria_hidden="true")
+        items.append(tag("li", picture, speech.say(name)))
+    return tag("ul", *items, class_="legend")
+
+
+def _link_in(speech: Speech, key: str, path: str) -> list[str]:
+    before, after = speech.say(key, link="\0").split("\0")
+    return [before, tag("a", path, href=path), after]

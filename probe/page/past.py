@@ -1,0 +1,97 @@
+"""What is on record, asked for seldom: an answer serves everybody for a while.
+
+Rule: however many look at a page, a question is asked once at a time. A record that
+cannot be read is no error here: the answer is None.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from probe.core.history import Cell, IncidentRow, Point, Summary, Totals
+from probe.core.plain import typed
+from probe.core.trouble import Incident
+from probe.page import detail
+from probe.page.strip import SPANS, Span
+
+log = logging.getLogger("mailprobe.page")
+
+_FRESH = 30.0  # seconds for which an answer is good
+_KEPT = 200  # answers
+_RECENT = 15  # mails
+_INCIDENTS = 50
+_T = TypeVar("_T")
+
+
+class Reader(Protocol):
+    """Who answers; ledger.Reader is one."""
+
+    async def strip(self, since: float, until: float, cells: int, route: str | None = None) -> list[Cell]: ...
+    async def latencies(self, route: str, since: float, until: float, points: int) -> list[Point]: ...
+    async def totals(self, route: str, since: float, until: float) -> Totals: ...
+    async def incidents(self, since: float, until: float, route: str | None = None) -> list[IncidentRow]: ...
+    async def probes(self, route: str, *, limit: int = 100, of_note: bool = False) -> list[Summary]: ...
+
+
+class Past:
+    """Answers about the past. Times are Unix times."""
+
+    def __init__(self, reader: Reader, failure: type[Exception]) -> None:
+        """`failure`: what the reader raises when it cannot answer."""
+        self._reader, self._failure = reader, failure
+        self._answers: dict[tuple[str, ...], tuple[float, asyncio.Future[Any]]] = {}
+
+    async def strips(self, now: float) -> dict[str, list[Cell]]:
+        """Of every route the last day."""
+        span, found = SPANS["24h"], dict[str, list[Cell]]()
+        until = span.until(now)
+        cells = await self._ask(("strips",), lambda: self._reader.strip(until - span.seconds, until, span.cells))
+        for cell in cells or ():
+            found.setdefault(cell.route, []).append(cell)
+        return found
+
+    async def incidents(self, now: float, route: str | None = None) -> list[Incident]:
+        """The incidents of the last 90 days that are over, the latest first."""
+        key = ("incidents", route or "")
+        rows = await self._ask(key, lambda: self._reader.incidents(now - SPANS["90d"].seconds, now + 1.0, route))
+        ended = [row for row in rows or () if row.end is not None][-_INCIDENTS:]
+        return [typed(Incident, dict(row.record)) for row in reversed(ended)]
+
+    async def detail(self, route: str, span: Span, now: float) -> detail.Past | None:
+        """All that a route's page shows; None: the record cannot be read."""
+        reader = self._reader
+        until = {name: it.until(now) for name, it in SPANS.items()}
+        begin, end = until[span.name] - span.seconds, until[span.name]
+
+        async def ask() -> detail.Past:
+            strips = {
+                name: await reader.strip(until[name] - it.seconds, until[name], it.cells, route)
+                for name, it in SPANS.items()
+            }
+            points = await reader.latencies(route, begin, end, span.points)
+            totals = await reader.totals(route, begin, end)
+            recent = await reader.probes(route, limit=_RECENT, of_note=True)
+            return detail.Past(until, strips, points, totals, recent)
+
+        return await self._ask(("detail", route, span.name), ask)
+
+    async def _ask(self, key: tuple[str, ...], question: Callable[[], Awaitable[_T]]) -> _T | None:
+        now = asyncio.get_running_loop().time()
+        began, answer = self._answers.get(key, (0.0, None))
+        if answer is None or (answer.done() and now - began > _FRESH):
+            if len(self._answers) >= _KEPT:
+                self._answers = {k: it for k, it in self._answers.items() if now - it[0] <= _FRESH}
+            answer = asyncio.ensure_future(self._answer(question))
+            self._answers[key] = now, answer
+        found: _T | None = await asyncio.shield(answer)  # whoever asked first may go away
+        return found
+
+    async def _answer(self, question: Callable[[], Awaitable[_T]]) -> _T | None:
+        try:
+            return await question()
+        except self._failure as error:
+            log.warning("the page cannot read the record: %s", error)
+            return None

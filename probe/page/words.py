@@ -1,0 +1,289 @@
+"""What the page says, in English and German; a route's state has its sentences in core/phrases.py.
+
+Rule: both tables have the same keys, and no other file of this package holds a word for people.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+
+from probe.core.events import Instant, elapsed
+from probe.core.phrases import PHRASES, Language
+from probe.core.words import duration
+
+WORDS: dict[Language, dict[str, str]] = {
+    "en": {
+        "language": "English",
+        "title": "Mail delivery",
+        "skip": "to the content",
+        "all": "All routes",
+        "fine.none": "No route is configured",
+        "fine.one": "The route is fine",
+        "fine.all": "All {number} routes are fine",
+        "fine.not": "{bad} of {number} routes need a look",
+        "in_flight": "{number} mails in flight",
+        "as_of": "As of {time}",
+        "live": "live",
+        "stale": "not live any more; reload the page",
+        "filter": "Filter routes",
+        "find": "Find",
+        "every": "all",
+        "nothing": "No route matches.",
+        "own": "The prober itself",
+        "own.well": "well: {number} mailboxes watched, all on record",
+        "own.boxes": "{number} of {all} mailboxes not watched",
+        "own.ledger": "nothing can be put on record",
+        "own.reload": "goes on with the old configuration",
+        "own.since": "running since {time}",
+        "own.version": "mailprobe {version}",
+        "metrics": "For Prometheus: {link}",
+        "strip": "The last {span}",
+        "cells": "{good} of {measured} parts without trouble",
+        "cells.none": "nothing measured",
+        "good": "in time",
+        "some": "a few mails late, refused or returned",
+        "bad": "most of them, or mail lost",
+        "dark": "nobody could see",
+        "void": "nothing sent",
+        "24h": "24 h",
+        "7d": "7 days",
+        "90d": "90 days",
+        "now": "Now",
+        "from_to": "From {sender} to {recipient}",
+        "flying": "In flight",
+        "flying.none": "No mail is in flight.",
+        "flying.more": "and {number} more",
+        "accepted": "Accepted",
+        "queue_id": "Queue ID",
+        "latency": "How long mail took",
+        "chart": "Least, median and longest delay by the time at which mails were sent; open bars are mails in flight",
+        "chart.table": "The same as a table",
+        "chart.none": "No delay was measured in this time.",
+        "median": "Median",
+        "least": "Least",
+        "most": "Longest",
+        "open": "In flight",
+        "p95": "95 % within",
+        "p99": "99 % within",
+        "mails": "Mails",
+        "begin": "Begin",
+        "sent": "Sent",
+        "outcomes": "What became of them",
+        "outcome": "Outcome",
+        "share": "Share",
+        "sending": "being submitted",
+        "early": "seen before accepted",
+        "accepted_state": "in flight",
+        "unconfirmed": "in flight, not confirmed",
+        "delivered": "delivered",
+        "bounced": "returned",
+        "lost": "lost",
+        "found": "found after being lost",
+        "rejected": "rejected",
+        "deferred": "deferred",
+        "failed": "not submitted",
+        "late": "late",
+        "late.share": "of which late",
+        "unknown.share": "of which nobody knows whether in time",
+        "junk.share": "of which in the junk folder",
+        "holders": "Who held them longest",
+        "holder": "Held by",
+        "in_all": "In all",
+        "each": "Each",
+        "submission": "Submission",
+        "sender": "the sender's provider",
+        "between": "somebody between",
+        "recipient": "the recipient's provider",
+        "provider": "the provider",
+        "unresolved": "one of them, which cannot be told",
+        "mailbox": "the mailbox, before it was seen",
+        "stages": "The last submission, by stage",
+        "stage": "Stage",
+        "resolve": "name look-up",
+        "connect": "connection",
+        "tls": "encryption",
+        "ehlo": "greeting",
+        "auth": "log-in",
+        "envelope": "envelope",
+        "data": "the mail itself",
+        "took": "Took",
+        "incidents": "Incidents",
+        "incidents.none": "None in the last 90 days.",
+        "route": "Route",
+        "kind": "Kind",
+        "end": "End",
+        "lasts": "lasts",
+        "worst": "Worst",
+        "peak": "Longest",
+        "recent": "The last mails of note",
+        "recent.none": "None.",
+        "state": "State",
+        "took_delay": "Delay",
+        "reason": "Reason",
+        "none_yet": "The record cannot be read just now.",
+        "not_found": "There is no such page.",
+    },
+    "de": {
+        "language": "Deutsch",
+        "title": "Mailzustellung",
+        "skip": "zum Inhalt",
+        "all": "Alle Strecken",
+        "fine.none": "Keine Strecke ist eingerichtet",
+        "fine.one": "Die Strecke ist in Ordnung",
+        "fine.all": "Alle {number} Strecken sind in Ordnung",
+        "fine.not": "{bad} von {number} Strecken brauchen einen Blick",
+        "in_flight": "{number} Mails unterwegs",
+        "as_of": "Stand {time}",
+        "live": "laufend aktuell",
+        "stale": "nicht mehr aktuell; bitte neu laden",
+        "filter": "Strecken auswählen",
+        "find": "Suchen",
+        "every": "alle",
+        "nothing": "Keine Strecke passt dazu.",
+        "own": "Die Messung selbst",
+        "own.well": "in Ordnung: {number} Postfächer beobachtet, alles aufgezeichnet",
+        "own.boxes": "{number} von {all} Postfächern nicht beobachtet",
+        "own.ledger": "es kann nichts aufgezeichnet werden",
+        "own.reload": "läuft mit der alten Einstellung weiter",
+        "own.since": "läuft seit {time}",
+        "own.version": "mailprobe {version}",
+        "metrics": "Für Prometheus: {link}",
+        "strip": "Die letzten {span}",
+        "cells": "{good} von {measured} Abschnitten ohne Störung",
+        "cells.none": "nichts gemessen",
+        "good": "rechtzeitig",
+        "some": "einzelne Mails verspätet, abgewiesen oder zurückgekommen",
+        "bad": "die meisten, oder Mail verloren",
+        "dark": "niemand konnte es sehen",
+        "void": "nichts gesendet",
+        "24h": "24 Stunden",
+        "7d": "7 Tage",
+        "90d": "90 Tage",
+        "now": "Jetzt",
+        "from_to": "Von {sender} an {recipient}",
+        "flying": "Unterwegs",
+        "flying.none": "Keine Mail ist unterwegs.",
+        "flying.more": "und {number} weitere",
+        "accepted": "Angenommen",
+        "queue_id": "Kennung beim Server",
+        "latency": "Wie lange Mail brauchte",
+        "chart": "Kürzeste, mittlere und längste Dauer nach der Zeit des Sendens; offene Balken: Mails unterwegs",
+        "chart.table": "Dasselbe als Tabelle",
+        "chart.none": "In dieser Zeit wurde keine Dauer gemessen.",
+        "median": "Mittel",
+        "least": "Kürzeste",
+        "most": "Längste",
+        "open": "Noch unterwegs",
+        "p95": "95 % binnen",
+        "p99": "99 % binnen",
+        "mails": "Zahl",
+        "begin": "Beginn",
+        "sent": "Gesendet",
+        "outcomes": "Was daraus wurde",
+        "outcome": "Ergebnis",
+        "share": "Anteil",
+        "sending": "wird übergeben",
+        "early": "vor der Annahme gesehen",
+        "accepted_state": "unterwegs",
+        "unconfirmed": "unterwegs, unbestätigt",
+        "delivered": "zugestellt",
+        "bounced": "zurückgekommen",
+        "lost": "verloren",
+        "found": "verloren, dann gefunden",
+        "rejected": "abgelehnt",
+        "deferred": "vertagt",
+        "failed": "nicht übergeben",
+        "late": "verspätet",
+        "late.share": "davon verspätet",
+        "unknown.share": "davon ungewiss, ob rechtzeitig",
+        "junk.share": "davon im Spam-Ordner",
+        "holders": "Bei wem sie am längsten lagen",
+        "holder": "Gelegen bei",
+        "in_all": "Zusammen",
+        "each": "Je Mail",
+        "submission": "Übergabe",
+        "sender": "dem Anbieter des Absenders",
+        "between": "jemandem dazwischen",
+        "recipient": "dem Anbieter des Empfängers",
+        "provider": "dem Anbieter",
+        "unresolved": "einem davon, unklar bei welchem",
+        "mailbox": "dem Postfach, ehe sie gesehen wurde",
+        "stages": "Die letzte Übergabe, nach Schritten",
+        "stage": "Schritt",
+        "resolve": "Namensauflösung",
+        "connect": "Verbindung",
+        "tls": "Verschlüsselung",
+        "ehlo": "Begrüßung",
+        "auth": "Anmeldung",
+        "envelope": "Umschlag",
+        "data": "die Mail selbst",
+        "took": "Dauer",
+        "incidents": "Störungen",
+        "incidents.none": "Keine in den letzten 90 Tagen.",
+        "route": "Strecke",
+        "kind": "Art",
+        "end": "Ende",
+        "lasts": "dauert an",
+        "worst": "Schlimmstenfalls",
+        "peak": "Längstens",
+        "recent": "Die letzten auffälligen Mails",
+        "recent.none": "Keine.",
+        "state": "Zustand",
+        "took_delay": "Laufzeit",
+        "reason": "Grund",
+        "none_yet": "Die Aufzeichnung ist gerade nicht lesbar.",
+        "not_found": "Diese Seite gibt es nicht.",
+    },
+}
+_STATES = {"accepted": "accepted_state"}  # the word is taken by a column
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """A language and a time zone; how numbers, times and states are said in them."""
+
+    language: Language = "en"
+    zone: tzinfo = UTC
+
+    def say(self, key: str, **values: object) -> str:
+        """The words under this key."""
+        return WORDS[self.language][key].format_map(values)
+
+    def state(self, state: str) -> str:
+        """A route's state, or the kind of an incident."""
+        return PHRASES[self.language][state]
+
+    def outcome(self, state: str) -> str:
+        """A probe's state."""
+        return self.say(_STATES.get(state, state))
+
+    def number(self, text: str) -> str:
+        """A number as it is written here."""
+        return text.replace(".", ",") if self.language == "de" else text
+
+    def long(self, seconds: float | None) -> str:
+        """A duration."""
+        return self.number(duration(seconds))
+
+    def at(self, what: Instant, now: Instant, seconds: bool = False) -> str:
+        """A moment, counted back from now, for the wall clock may have been set."""
+        return self.when(now.wall - elapsed(what, now), now.wall, seconds)
+
+    def when(self, wall: float, now: float, seconds: bool = False) -> str:
+        """A Unix time: the time of day, with the date unless it is today's."""
+        then = datetime.fromtimestamp(wall, self.zone)
+        day = "" if then.date() == datetime.fromtimestamp(now, self.zone).date() else "%Y-%m-%d "
+        return then.strftime(f"{day}%H:%M{':%S' if seconds else ''}")
+
+
+def choose(wanted: str, accepts: str) -> Language:
+    """The language that was asked for (?lang=), else the browser's first that we speak (RFC 9110 §12.5.4)."""
+    if wanted in WORDS:
+        return "de" if wanted == "de" else "en"
+    ranges = re.findall(r"([A-Za-z]{1,8})[-\w]*\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*(?:,|$)", accepts[:500])
+    best: dict[str, float] = {}
+    for name, quality in ranges:
+        best.setdefault(name.lower(), float(quality or 1))
+    return "de" if best.get("de", 0.0) > best.get("en", 0.0) else "en"
