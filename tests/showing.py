@@ -1,4 +1,4 @@
-"""What the status page's tests look at: a source with a route in every state, with a past, that changes when told to."""
+"""What the status page's tests look at: a source with a route in every state, and a past; it changes when told to."""
 
 from __future__ import annotations
 
@@ -22,13 +22,23 @@ from probe.web import Pages, serve
 
 from .make import FakeClock, instant
 
-NOW = instant(86_400.0 * 30 + 7_000.0)
+NOW = instant(86_400.0 * 30 + 50_400.0)
 _S = RouteState
 # Whatever of this stands on a public page is a leak.
-SECRETS = ("probe@ionos.example", "probe@own.example", "QUEUEID", "auth_refused", "5.7.26", "ionos-account", "disk is full")
+SECRETS = (
+    "probe@ionos.example",
+    "probe@own.example",
+    "QUEUEID",
+    "auth_refused",
+    "5.7.26",
+    "ionos-account",
+    "disk is full",
+)
 
 
-def view(route: str, state: RouteState, reason: str, in_flight: int = 0, oldest: float | None = None, **more: object) -> View:
+def view(
+    route: str, state: RouteState, reason: str, in_flight: int = 0, oldest: float | None = None, **more: object
+) -> View:
     """A route's view; delivered a minute ago unless told otherwise."""
     told: dict[str, object] = {
         "since": NOW.shifted(-7200.0), "last_arrival": NOW.shifted(-40.0), "last_latency": 1.4,
@@ -60,13 +70,15 @@ def blindness(route: str) -> Incident:
 def views() -> list[View]:
     """One of each state."""
     long_ago = {"last_arrival": NOW.shifted(-11_580.0)}
+    slow = replace(stall("strato-to-own", ago=900.0), worst=_S.SLOW, toll=Toll(late=9))
+    draining = stall("own-to-gmail", ago=6_000.0)
     drained = Drain(12, 0.97, "fifo", 31.0, (300.0, 420.0), "")
     return [
         view("gmx-to-own", _S.OK, "in_time", 1, 0.8),
         view("posteo-to-own", _S.OK, "in_time"),
         view("ionos-to-own", _S.STUCK, "overdue", 14, 11_520.0, incidents=(stall(),), **long_ago),
-        view("strato-to-own", _S.SLOW, "late", 2, 45.0, last_latency=41.0, incidents=(replace(stall("strato-to-own", ago=900.0), worst=_S.SLOW, toll=Toll(late=9)),)),
-        view("own-to-gmail", _S.RECOVERING, "draining", 40, 5_000.0, incidents=(stall("own-to-gmail", ago=6_000.0),), drain=drained),
+        view("strato-to-own", _S.SLOW, "late", 2, 45.0, last_latency=41.0, incidents=(slow,)),
+        view("own-to-gmail", _S.RECOVERING, "draining", 40, 5_000.0, incidents=(draining,), drain=drained),
         view("own-to-t-online", _S.FAILING, "refused", incidents=(refusal("own-to-t-online"),), **long_ago),
         view("own-to-yahoo", _S.BLIND, "unwatched", 3, 900.0, incidents=(blindness("own-to-yahoo"),), **long_ago),
         view("own-to-icloud", _S.UNKNOWN, "unmeasured", last_arrival=None, last_latency=None),
@@ -106,7 +118,14 @@ class World:
         aloft = tuple(
             (NOW.shifted(-(it.oldest or 0.0) * (1 - i / it.in_flight)), f"{SECRETS[2]}{i}") for i in range(it.in_flight)
         )
-        stages = ("resolve", 0.004), ("connect", 0.021), ("tls", 0.044), ("auth", 0.061), ("envelope", 0.03), ("data", 0.12)
+        stages = (
+            ("resolve", 0.004),
+            ("connect", 0.021),
+            ("tls", 0.044),
+            ("auth", 0.061),
+            ("envelope", 0.03),
+            ("data", 0.12),
+        )
         return Figures(aloft, stages, NOW.shifted(-12.0))  # type: ignore[arg-type]
 
     def health(self) -> Health:
@@ -130,7 +149,9 @@ class World:
                 stuck = name == "ionos-to-own" and i >= cells - max(1, cells // 7) and cells < 90
                 late = 60 if stuck else 3 if rng.random() < 0.05 else 0
                 dark = 60 if name == "own-to-yahoo" and i >= cells - 3 else 0
-                found.append(Cell(name, since + i * (until - since) / cells, 60, 0, late, dark, 0, 0, 0, 60 - late - dark, 9.0))
+                found.append(
+                    Cell(name, since + i * (until - since) / cells, 60, 0, late, dark, 0, 0, 0, 60 - late - dark, 9.0)
+                )
         return found
 
     async def latencies(self, route: str, since: float, until: float, points: int) -> list[Point]:
@@ -157,14 +178,16 @@ class World:
         self.asked += 1
         found = [stall(end=800_000.0 + i, ago=820_000.0 + i * 400_000.0) for i in range(3)]
         found = [it for it in found if route in {None, it.route}]
-        return [IncidentRow(str(i), it.route, it.kind, it.begin.wall, it.end.wall if it.end else None, plain(it)) for i, it in enumerate(found)]
+        return [
+            IncidentRow(str(i), it.route, it.kind, it.begin.wall, it.end.wall if it.end else None, plain(it))
+            for i, it in enumerate(found)
+        ]
 
     async def probes(self, route: str, *, limit: int = 100, of_note: bool = False) -> list[Summary]:
         self.asked += 1
-        return [
-            Summary(route, NOW.wall - 11_000.0 - i * 700, f"{i:016x}", State.BOUNCED if i == 1 else State.DELIVERED, latency=None if i == 1 else 40.0 + i, missed=30.0, status=SECRETS[4] if i == 1 else None)
-            for i in range(5)
-        ]  # fmt: skip
+        at, late = NOW.wall - 11_000.0, {"state": State.DELIVERED, "missed": 30.0}
+        bounced = Summary(route, at - 700.0, "b" * 16, State.BOUNCED, status=SECRETS[4])
+        return [bounced, *(Summary(route, at - i, f"{i:016x}", latency=40.0 + i, **late) for i in range(4))]  # type: ignore[arg-type]
 
 
 @asynccontextmanager

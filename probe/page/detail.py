@@ -66,21 +66,24 @@ def stages(figures: Figures, now: Instant, speech: Speech) -> Html:
     return section(title, *when, table(title, heads, rows, 1, shown=False), id_="stages")
 
 
-def past(found: Past | None, span: Span, path: str, speech: Speech, public: bool, now: float) -> Html:
-    """All that comes from the record."""
+def past(found: Past | None, span: Span, path: str, speech: Speech, public: bool, now: float) -> dict[str, Html]:
+    """All that comes from the record, by the names of its parts."""
     if found is None:
-        return tag("p", speech.say("none_yet"), id="past")
+        return {"history": tag("p", speech.say("none_yet"))}
     strips = [
         tag("div", tag("h3", speech.say(name)), strip(found.strips[name], SPANS[name], found.until[name], speech))
         for name in found.strips
     ]
-    return join([
-        tag("section", tag("h2", speech.say("strip", span=speech.say("90d")), class_="away"), *strips, legend(speech),
-            class_="strips"),
-        _latency(found.points, span, path, speech, now),
-        tag("div", _outcomes(found.totals, speech), _holders(found.totals, speech), class_="pair"),
-        _recent(found.recent, speech, public, now),
-    ])  # fmt: skip
+    title = tag("h2", speech.say("strip", span=speech.say("90d")), class_="away")
+    return {
+        "history": join([
+            tag("section", title, *strips, legend(speech), class_="strips"),
+            _latency(found.points, span, path, speech, now),
+        ]),
+        "outcomes": _outcomes(found.totals, speech),
+        "holders": _holders(found.totals, speech),
+        "recent": _recent(found.recent, speech, public, now),
+    }  # fmt: skip
 
 
 def _latency(points: Sequence[Point], span: Span, path: str, speech: Speech, now: float) -> Html:
@@ -164,16 +167,19 @@ def _bar(share: float) -> Html:
     return tag("svg", path, class_="bar", viewBox="0 0 1 1", preserveAspectRatio="none", aria_hidden="true")
 
 
-def content(route: Route, fragments: Mapping[str, Html], record: Html, speech: Speech, lang: str) -> Html:
-    """The page of these fragments."""
+def content(route: Route, parts: Mapping[str, Html], record: Mapping[str, Html], speech: Speech) -> Html:
+    """The page of these parts."""
     people = speech.say("from_to", sender=route.sender, recipient=route.recipient) if route.sender else ""
+    nothing = Html()
     return join([
-        tag("p", link("/", f"← {speech.say('all')}", lang=lang), class_="back"),
+        tag("p", link("/", f"← {speech.say('all')}", lang=speech.language), class_="back"),
         tag("h1", route.name),
-        tag("p", people, class_="quiet") if people else "",
-        fragments["state"],
-        record,
-        fragments["incidents"],
-        tag("div", fragments["flying"], fragments["stages"], class_="pair"),
-        fragments["now"],
+        tag("p", people, class_="quiet") if people else nothing,
+        parts["state"],
+        record["history"],
+        parts["incidents"],
+        tag("div", record.get("outcomes", nothing), parts["flying"], class_="pair"),
+        tag("div", record.get("holders", nothing), parts["stages"], class_="pair"),
+        record.get("recent", nothing),
+        parts["now"],
     ])  # fmt: skip

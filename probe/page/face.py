@@ -22,7 +22,7 @@ from probe.core.phrases import Language
 from probe.core.trouble import Incident, RouteState
 from probe.page import detail, overview
 from probe.page.assets import assets, paths
-from probe.page.facts import Route, Source, public, public_figures, public_health
+from probe.page.facts import Health, Route, Source, public, public_figures, public_health
 from probe.page.frame import document
 from probe.page.html import Html, tag
 from probe.page.live import EVERY, Parts, event
@@ -79,6 +79,10 @@ class Face:
         found = self._source.route(name, now)
         return public(found) if found and self._source.is_public() else found
 
+    def _health(self) -> Health:
+        health = self._source.health()
+        return public_health(health) if self._source.is_public() else health
+
     def _parts_of(self, speech: Speech, name: str) -> Parts:
         """The parts of this route's page, "" for that of all."""
         now = asyncio.get_running_loop().time()
@@ -91,7 +95,7 @@ class Face:
         return self._parts[key]
 
     async def _make_overview(self, speech: Speech, parts: Parts) -> None:
-        source, now, lang = self._source, self._source.now(), speech.language
+        source, now = self._source, self._source.now()
         strips = await self._past.strips(now.wall) if self._past else {}
         until = SPANS["24h"].until(now.wall)
         routes = []
@@ -102,14 +106,14 @@ class Face:
                 routes.append(route)
                 said, cells = overview.says(route, speech), strips.get(name, ())
                 key = route.view.state, said, route.sender, route.recipient, until, cells
-                parts.put(f"r-{name}", key, partial(overview.card, route, said, cells, until, speech, lang))
+                parts.put(f"r-{name}", key, partial(overview.card, route, said, cells, until, speech))
         routes.sort(key=overview.rank)
         parts.arrange({f"r-{route.name}": route for route in routes})
-        health = public_health(source.health()) if source.is_public() else source.health()
+        health = self._health()
         found = await self._incidents(routes, now)
-        parts.put("head", None, lambda: overview.head(routes, speech, lang, "", ""))
+        parts.put("head", None, lambda: overview.head(routes, health, speech, "", ""))
         parts.put("own", None, lambda: overview.own(health, now.wall, speech))
-        parts.put("incidents", (found, now.wall // 60), lambda: overview.incidents(found, now.wall, speech, lang))
+        parts.put("incidents", (found, now.wall // 60), lambda: overview.incidents(found, now.wall, speech))
         parts.put("now", None, lambda: _now(speech, now))
 
     async def _make_detail(self, speech: Speech, name: str, parts: Parts) -> None:
@@ -122,7 +126,7 @@ class Face:
         parts.put("state", None, lambda: detail.state(route, speech))
         parts.put("flying", None, lambda: detail.flying(figures, now, speech))
         parts.put("stages", None, lambda: detail.stages(figures, now, speech))
-        parts.put("incidents", None, lambda: overview.incidents(found, now.wall, speech, speech.language, named=False))
+        parts.put("incidents", None, lambda: overview.incidents(found, now.wall, speech, named=False))
         parts.put("now", None, lambda: _now(speech, now))
 
     async def _incidents(self, routes: list[Route], now: Instant, name: str | None = None) -> list[Incident]:
@@ -141,13 +145,13 @@ class Face:
         fragments = dict(parts.html)
         if any(asked.values()):
             fragments["head"] = self._head(parts, speech, asked)
-        form = overview.search(speech, request.query.get("lang", ""), **asked)
+        form = overview.search(speech, **asked)
         metrics = not self._source.is_public()
         content = overview.content(fragments, list(_wanted(parts, asked)), form, speech, metrics)
         return self._page(request, speech, speech.say("title"), content, parts, ["page.js"], asked)
 
     def _head(self, parts: Parts, speech: Speech, asked: Mapping[str, str]) -> Html:
-        return overview.head(list(parts.routes.values()), speech, speech.language, **asked)
+        return overview.head(list(parts.routes.values()), self._health(), speech, **asked)
 
     async def _detail(self, request: web.Request) -> web.Response:
         speech, now = self._speech(request), self._source.now()
@@ -161,7 +165,7 @@ class Face:
         found = await self._past.detail(route.name, span, now.wall) if self._past else None
         path = f"{request.path}?lang={speech.language}"
         past = detail.past(found, span, path, speech, self._source.is_public(), now.wall)
-        content = detail.content(route, parts.html, past, speech, speech.language)
+        content = detail.content(route, parts.html, past, speech)
         kept = {"span": span.name} if "span" in request.query else {}
         scripts = ["uplot.js", "chart.js", "page.js"]
         return self._page(request, speech, f"{route.name} – {speech.say('title')}", content, parts, scripts, kept)

@@ -30,8 +30,12 @@ SHAPES = tag(
 
 def badge(state: RouteState, speech: Speech) -> Html:
     """A state, by shape and in words."""
-    icon = tag("svg", tag("use", href=f"#i-{state}"), aria_hidden="true")
-    return tag("span", icon, speech.state(state), class_=f"badge {state}")
+    return tag("span", icon(state), speech.state(state), class_=f"badge {state}")
+
+
+def icon(state: RouteState) -> Html:
+    """Its shape."""
+    return tag("svg", tag("use", href=f"#i-{state}"), aria_hidden="true")
 
 
 def table(caption: str, heads: Iterable[str], rows: Iterable[Html], numbers: int = 0, shown: bool = True) -> Html:

@@ -12,7 +12,7 @@ from probe.core.history import Cell
 from probe.core.phrases import sentence
 from probe.core.trouble import Incident, RouteState
 from probe.page.facts import Health, Route
-from probe.page.frame import badge, link, row, section, table
+from probe.page.frame import badge, icon, link, row, section, table
 from probe.page.html import Html, join, tag
 from probe.page.strip import SPANS, strip
 from probe.page.words import Speech
@@ -35,11 +35,11 @@ def says(route: Route, speech: Speech) -> str:
     return sentence(route.view, speech.language, speech.zone).partition(": ")[2]
 
 
-def card(route: Route, said: str, cells: Sequence[Cell], until: float, speech: Speech, lang: str) -> Html:
+def card(route: Route, said: str, cells: Sequence[Cell], until: float, speech: Speech) -> Html:
     """A route in a line; `said` of it."""
     view = route.view
     people = f"{route.sender} → {route.recipient}" if route.sender else ""
-    name = link(f"/route/{route.name}", route.name, lang=lang)
+    name = link(f"/route/{route.name}", route.name, lang=speech.language)
     return tag(
         "li",
         badge(view.state, speech),
@@ -53,8 +53,9 @@ def card(route: Route, said: str, cells: Sequence[Cell], until: float, speech: S
     )
 
 
-def head(routes: Sequence[Route], speech: Speech, lang: str, state: str, q: str) -> Html:
+def head(routes: Sequence[Route], health: Health, speech: Speech, state: str, q: str) -> Html:
     """How many are how, as a headline and as links to those."""
+    lang = speech.language
     counts = Counter(route.view.state for route in routes)
     bad = sum(counts[state] for state in _TROUBLE)
     number = len(routes)
@@ -63,6 +64,7 @@ def head(routes: Sequence[Route], speech: Speech, lang: str, state: str, q: str)
         key = "fine.not"
         bad = number - counts[_S.OK]
     title = speech.say(key, bad=bad, number=number)
+    warning = tag("a", f"{speech.say('own')}: {troubles(health, speech)}", href="#own")
     flying = speech.say("in_flight", number=sum(route.view.in_flight for route in routes))
     chips = [_chip("", speech.say("every"), number, state, lang, q)]
     chips += [_chip(it, badge(it, speech), counts[it], state, lang, q) for it in WORST_FIRST if counts[it]]
@@ -70,6 +72,7 @@ def head(routes: Sequence[Route], speech: Speech, lang: str, state: str, q: str)
         "div",
         tag("h1", title),
         tag("p", flying, class_="quiet"),
+        *([tag("p", icon(_S.BLIND), warning, class_="badge blind")] if not health.well else []),
         tag("ul", *(tag("li", chip) for chip in chips), class_="chips", aria_label=speech.say("filter")),
         id="head",
         data_title=f"{title} – {speech.say('title')}",
@@ -81,38 +84,42 @@ def _chip(state: str, text: str, number: int, chosen: str, lang: str, q: str) ->
     return Html(made.replace("<a ", '<a aria-current="true" ', 1)) if state == chosen else made
 
 
-def search(speech: Speech, lang: str, state: str, q: str) -> Html:
+def search(speech: Speech, state: str, q: str) -> Html:
     """A form that works without scripts, and at once with them."""
-    kept = [tag("input", type="hidden", name=n, value=v) for n, v in (("lang", lang), ("state", state)) if v]
+    kept = [tag("input", type="hidden", name=n, value=v) for n, v in (("lang", speech.language), ("state", state)) if v]
     label = tag("label", speech.say("filter"), for_="q", class_="away")
     field = tag("input", type="search", id="q", name="q", value=q, placeholder=speech.say("filter"),
                 autocomplete="off", spellcheck="false")  # fmt: skip
     return tag("form", *kept, label, field, tag("button", speech.say("find")), method="get", action="/", role="search")
 
 
+def troubles(health: Health, speech: Speech) -> str:
+    """What is wrong with the prober itself."""
+    down, number = sum(not box.up for box in health.mailboxes), len(health.mailboxes)
+    found = [speech.say("own.boxes", number=down, all=number)] if down else []
+    found += [speech.say(key) for key, bad in (("own.ledger", health.ledger), ("own.reload", health.reload)) if bad]
+    return "; ".join(found)
+
+
 def own(health: Health, now: float, speech: Speech) -> Html:
     """The prober's own health."""
-    down = [box for box in health.mailboxes if not box.up]
-    number = len(health.mailboxes)
-    troubles = [speech.say("own.boxes", number=len(down), all=number)] if down else []
-    troubles += [speech.say(key) for key, bad in (("own.ledger", health.ledger), ("own.reload", health.reload)) if bad]
-    named = [f"{box.account} ({box.reason})" if box.reason else box.account for box in down if box.account]
-    state = _S.OK if health.well else _S.BLIND
-    text = "; ".join(troubles) if troubles else speech.say("own.well", number=number)
+    text = troubles(health, speech) or speech.say("own.well", number=len(health.mailboxes))
+    boxes = [f"{box.account} ({box.reason})" if box.reason else box.account for box in health.mailboxes if not box.up]
+    reasons = [*boxes, health.ledger, health.reload] if health.version else []
     since = speech.say("own.since", time=speech.when(health.since.wall, now))
-    version = [speech.say("own.version", version=health.version)] if health.version else []
-    quiet = " · ".join([since, *version])
-    details = [tag("p", "; ".join(named), class_="quiet")] if named else []
-    mark = tag("span", class_=f"dot {state}")
-    return section(speech.say("own"), tag("p", mark, text), *details, tag("p", quiet, class_="quiet"), id_="own")
+    about = [since, *([speech.say("own.version", version=health.version)] if health.version else [])]
+    lines = ["; ".join(filter(None, reasons)), " · ".join(about)]
+    state = _S.OK if health.well else _S.BLIND
+    quiet = [tag("p", line, class_="quiet") for line in lines if line]
+    return section(speech.say("own"), tag("p", icon(state), text, class_=f"badge {state}"), *quiet, id_="own")
 
 
-def incidents(found: Sequence[Incident], now: float, speech: Speech, lang: str, named: bool = True) -> Html:
+def incidents(found: Sequence[Incident], now: float, speech: Speech, named: bool = True) -> Html:
     """A table of incidents, the latest first."""
     keys = [*(["route"] if named else []), "kind", "begin", "end", "worst", "holder", "mails", "peak"]
     rows = [
         row(
-            *([link(f"/route/{it.route}", it.route, lang=lang)] if named else []),
+            *([link(f"/route/{it.route}", it.route, lang=speech.language)] if named else []),
             speech.state(f"incident.{it.kind}"),
             speech.when(it.begin.wall, now),
             speech.when(it.end.wall, now) if it.end else tag("b", speech.say("lasts")),

@@ -76,7 +76,7 @@
       legend: { show: false },
       scales: { x: { range: () => [now() - span, now() + span / 100] }, y: { distr: 3, range } },
       axes: [
-        { ...axis, space: narrow ? 60 : 80, values: [[86400, "{YYYY}-{MM}-{DD}"], [3600, "{HH}:{mm}"], [60, "{HH}:{mm}"]].map(
+        { ...axis, space: narrow || span > 86400 ? 100 : 80, values: [[86400, "{YYYY}-{MM}-{DD}"], [3600, "{HH}:{mm}"], [60, "{HH}:{mm}"]].map(
           ([size, format]) => [size, format, null, null, size < 86400 ? "\n{MM}-{DD}" : null, null, null, null, 1]) },
         { ...axis, size: 64, values: (_, marks) => marks.map((mark) => (mark === null ? null : duration(mark))),
           splits: (u) => MARKS.filter((mark) => mark >= u.scales.y.min && mark <= u.scales.y.max), filter: (_, marks) => marks },
@@ -84,7 +84,7 @@
       series: [
         {},
         series("least", { stroke: "transparent" }),
-        series("median", { stroke: colour("--link"), width: 2, points: { show: true, size: 4, fill: colour("--link") } }),
+        series("median", { stroke: colour("--link"), width: 2, points: { show: (u) => u.bbox.width / devicePixelRatio > 7 * u.data[0].length, size: 4, fill: colour("--link") } }),
         series("most", { stroke: colour("--link"), width: 0.75, dash: [2, 2] }),
       ],
       bands: [{ series: [3, 1], fill: colour("--link") + "22" }],
