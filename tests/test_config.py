@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import probe
 from probe.config import ConfigError, load, parse_duration
-from probe.core.settings import Account, Asking, OAuth, Retention, Route, Secret, Server, Settings
+from probe.core.settings import Account, Asking, OAuth, Page, Retention, Route, Secret, Server, Settings
 
 DATA = Path(__file__).parent / "data" / "config"
 OWN = """
@@ -125,6 +125,7 @@ def test_every_key_of_a_full_file_arrives_in_its_record() -> None:
         listen_port=9999,
         retention=Retention(30 * 86400.0, 500_000_000),
         contact="postmaster@example.org, Zürich",
+        page=Page(public=True),
     )
 
 

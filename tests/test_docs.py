@@ -72,7 +72,7 @@ def test_the_defaults_that_the_example_shows_in_comments_are_the_defaults(tmp_pa
     file = tmp_path / "mailprobe.toml"
     file.write_text(text)
     plain = config.load(file, {"HOME": str(tmp_path), **PASSWORDS})
-    shown = "listen|username|keep_mails|asking|every|deadlines|lost_after"
+    shown = "listen|page|username|keep_mails|asking|every|deadlines|lost_after"
     said, count = re.subn(rf"^# ((?:{shown}) = .*)$", r"\1", text, flags=re.M)
     assert count == len(shown.split("|"))
     file.write_text(said)

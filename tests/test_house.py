@@ -30,8 +30,9 @@ SHELLS = {
     "status",
     "scenarios",
     "world",
+    "page",
 }
-COMPOSERS = {"recorder", "prober", "daemon", "once", "check", "demo", "supervision"}
+COMPOSERS = {"recorder", "prober", "daemon", "once", "check", "demo", "supervision", "incidents", "outlook"}
 FACE = {"cli", "show", "traced"}
 OTHERS = {"core", "clock", "__init__"}
 
@@ -44,7 +45,7 @@ SOLE_IMPORTERS = {
     "pydantic_settings": CONFIG,
     "pydantic_core": CONFIG,
     "prometheus_client": {"metrics.definitions", "metrics.exposition"},
-    "aiohttp": {"web", "mail.oauth"},
+    "aiohttp": {"web", "page.face", "mail.oauth"},
     "sqlite3": LEDGER,
     "aiosmtpd": {"provider.__init__"},
     "pymap": {"provider.mailboxes"},

@@ -1,27 +1,24 @@
-"""The HTTP face, asked by a real client over a real socket."""
+"""The HTTP face but for the status page, asked by a real client over a real socket."""
 
 from __future__ import annotations
 
 import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
+from dataclasses import dataclass
 
 import aiohttp
 import pytest
 
 from probe.board import Board
-from probe.core.outcome import InFlight, Outcome, RouteView, Standing
+from probe.core.outcome import InFlight, Outcome, Standing
 from probe.core.settings import Settings
 from probe.core.state import advance
 from probe.metrics import Metrics
 from probe.web import Pages, serve
 
 from .make import (
-    RECIPIENT,
     ROOT,
-    SENDER,
     FakeClock,
     accepted,
     after_reboot,
@@ -32,15 +29,12 @@ from .make import (
     sending,
 )
 
-VIEW = RouteView("r", SENDER, RECIPIENT, True, 0, None, None, None)
-
 
 @dataclass
 class World:
     """A face and what is behind it."""
 
     ready: bool = True
-    rows: list[RouteView] = field(default_factory=lambda: [VIEW])
     base: str = ""
 
     @asynccontextmanager
@@ -56,7 +50,7 @@ async def world() -> AsyncIterator[World]:
     world = World()
     metrics = Metrics("1.2.3", Standing, FakeClock())
     metrics.configure(make_accounts(), {"r": make_route()})
-    pages = Pages(metrics.render, lambda: world.ready, lambda: world.rows)
+    pages = Pages(metrics.render, lambda: world.ready)
     async with serve(pages, "127.0.0.1", 0) as port:
         world.base = f"http://127.0.0.1:{port}"
         yield world
@@ -107,71 +101,8 @@ async def test_there_is_nothing_else(world: World) -> None:
         assert response.status == 405
 
 
-class Cells(HTMLParser):
-    """The texts of a page, and the tags that it uses."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.tags: set[str] = set()
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        assert not any(name.startswith("on") for name, _ in attrs)
-
-    def handle_data(self, data: str) -> None:
-        self.texts += [data.strip()] if data.strip() else []
-
-
-async def page_of(world: World) -> Cells:
-    async with world.get("/") as response:
-        assert response.status == 200
-        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
-        return Cells(await response.text())
-
-
-async def test_the_page_shows_every_route_in_words(world: World) -> None:
-    world.rows = [
-        RouteView("gmx-to-own", SENDER, RECIPIENT, True, 2, 200.0, 4.2, 7500.0),
-        RouteView("idle", RECIPIENT, SENDER, False, 0, None, None, None),
-    ]
-    texts = (await page_of(world)).texts
-    start = texts.index("gmx-to-own")
-    assert texts[start : start + 7] == [
-        "gmx-to-own",
-        f"{SENDER} → {RECIPIENT}",
-        "watched",
-        "2",
-        "3 min 20 s",
-        "4.2 s",
-        "2 h 5 min ago",
-    ]
-    start = texts.index("idle")
-    assert texts[start + 2 : start + 7] == ["not watched", "0", "–", "–", "never"]
-
-
-async def test_the_page_escapes_what_it_shows_and_forbids_scripts(world: World) -> None:
-    nasty = "<script>alert(1)</script>\"'&amp;"
-    world.rows = [RouteView(nasty, nasty, nasty, True, 0, None, None, None)]
-    page = await page_of(world)
-    assert "script" not in page.tags
-    assert nasty in page.texts
-    async with world.get("/") as response:
-        policy = response.headers["Content-Security-Policy"]
-        assert "default-src 'none'" in policy
-        assert "script-src" not in policy
-        assert response.headers["X-Content-Type-Options"] == "nosniff"
-        assert response.headers["Cache-Control"] == "no-store"
-
-
-async def test_a_page_without_routes_is_a_page(world: World) -> None:
-    world.rows = []
-    assert "mailprobe" in (await page_of(world)).texts
-
-
 async def test_a_port_that_is_taken_is_an_error_at_once(world: World) -> None:
-    pages = Pages(Metrics("1", Standing, FakeClock()).render, lambda: True, list)
+    pages = Pages(Metrics("1", Standing, FakeClock()).render, lambda: True)
     with pytest.raises(OSError, match="address already in use"):
         async with serve(pages, "127.0.0.1", int(world.base.rpartition(":")[2])):
             pass
