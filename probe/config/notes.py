@@ -11,7 +11,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from probe.config.tables import AccountTable, AskingTable, Document, LedgerTable, OAuthTable, RouteTable, ServerTable
+from probe.config.tables import (
+    AccountTable,
+    AskingTable,
+    Document,
+    LedgerTable,
+    OAuthTable,
+    PageTable,
+    RouteTable,
+    ServerTable,
+)
 
 Key = tuple[str, ...]  # ("routes", "a-to-b", "every")
 PREFIX = "MAILPROBE_"
@@ -63,6 +72,7 @@ _SUBTABLES: dict[str, type[BaseModel]] = {
     "imap": ServerTable,
     "asking": AskingTable,
     "ledger": LedgerTable,
+    "page": PageTable,
     "oauth": OAuthTable,
 }
 _WORDS = {
