@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
@@ -183,7 +183,9 @@ class World:
             for i, it in enumerate(found)
         ]
 
-    async def probes(self, route: str, *, limit: int = 100, of_note: bool = False) -> list[Summary]:
+    async def probes(
+        self, route: str, *, limit: int = 100, states: Collection[State] = (), of_note: bool = False
+    ) -> list[Summary]:
         self.asked += 1
         at, late = NOW.wall - 11_000.0, {"state": State.DELIVERED, "missed": 30.0}
         bounced = Summary(route, at - 700.0, "b" * 16, State.BOUNCED, status=SECRETS[4])
@@ -194,7 +196,7 @@ class World:
 async def shown(world: World, zone: tzinfo = UTC) -> AsyncIterator[Face]:
     """The world's page, served at `world.base`."""
     metrics = Metrics("1.2.3", Standing, world.clock)
-    face = Face(world, Past(world, LookupError), zone)
+    face = Face(world, Past(world, LookupError), zone, pace=0.1)
     async with serve(Pages(metrics.render, lambda: True, face.routes(), face.stop), "127.0.0.1", 0) as port:
         world.base = f"http://127.0.0.1:{port}"
         yield face

@@ -414,7 +414,7 @@ async def test_a_part_is_made_again_only_when_its_key_changes() -> None:
 
     async def make(_: Parts) -> None: ...
 
-    parts = Parts(make, lambda: NOW.wall)
+    parts = Parts(make, lambda: NOW.wall, every=1.0)
     for key in ("a", "a", "b"):
         parts.put("x", key, lambda: made.append(1) or Html("same"))  # type: ignore[func-returns-value]
     assert len(made) == 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, get_args
@@ -17,23 +18,23 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from probe.core.events import Instant
+from probe.core.events import Instant, elapsed
 from probe.core.phrases import Language
-from probe.core.trouble import Incident, RouteState
+from probe.core.trouble import Incident, RouteState, View
 from probe.page import detail, overview
 from probe.page.assets import assets, paths
 from probe.page.facts import Health, Route, Source, public, public_figures, public_health
 from probe.page.frame import document
 from probe.page.html import Html, tag
-from probe.page.live import EVERY, Parts, event
+from probe.page.live import Parts, event
 from probe.page.past import Past
 from probe.page.strip import SPANS
 from probe.page.words import Speech, choose
 
 VIEWERS = 200  # live streams at a time; more are told to come back later
-_HEARTBEAT = 15.0  # seconds in which a stream says something, lest a proxy take it for dead
-_PATIENCE = 20.0  # seconds for which a viewer may not read what it is sent
-_UNUSED = 30.0  # seconds after which parts that nobody watches are forgotten
+_HEARTBEAT = 15  # paces in which a stream says something, lest a proxy take it for dead
+_PATIENCE = 20  # paces for which a viewer may not read what it is sent
+_UNUSED = 30  # paces after which parts that nobody watches are forgotten
 _AT_ONCE = 25  # routes that are rendered before others have their turn
 _HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -48,10 +49,11 @@ _FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
 class Face:
-    """The pages of one daemon. `routes()` are for its web server; stop() ends the streams."""
+    """The pages of one daemon. `routes()` are for its web server; stop() ends the streams. They are drawn anew once in
+    `pace` seconds of the loop, whose days may be minutes."""
 
-    def __init__(self, source: Source, past: Past | None, zone: tzinfo) -> None:
-        self._source, self._past, self._zone = source, past, zone
+    def __init__(self, source: Source, past: Past, zone: tzinfo, pace: float = 1.0) -> None:
+        self._source, self._past, self._zone, self._pace = source, past, zone, pace
         self._parts: dict[tuple[Language, str, bool], Parts] = {}
         self._ending = asyncio.Event()
         self.viewers = 0
@@ -86,17 +88,17 @@ class Face:
     def _parts_of(self, speech: Speech, name: str) -> Parts:
         """The parts of this route's page, "" for that of all."""
         now = asyncio.get_running_loop().time()
-        for old in [key for key, it in self._parts.items() if now - it.used > _UNUSED]:
+        for old in [key for key, it in self._parts.items() if now - it.used > _UNUSED * self._pace]:
             del self._parts[old]
         key = speech.language, name, self._source.is_public()
         if key not in self._parts:
             make = partial(self._make_detail, speech, name) if name else partial(self._make_overview, speech)
-            self._parts[key] = Parts(make, lambda: self._source.now().wall, used=now)
+            self._parts[key] = Parts(make, lambda: self._source.now().wall, self._pace, used=now)
         return self._parts[key]
 
     async def _make_overview(self, speech: Speech, parts: Parts) -> None:
         source, now = self._source, self._source.now()
-        strips = await self._past.strips(now.wall) if self._past else {}
+        strips = await self._past.strips(now.wall)
         until = SPANS["24h"].until(now.wall)
         routes = []
         for number, name in enumerate(source.routes()):
@@ -132,8 +134,8 @@ class Face:
     async def _incidents(self, routes: list[Route], now: Instant, name: str | None = None) -> list[Incident]:
         """Those that are open as they are now, and of the others what is on record."""
         known = {route.name for route in routes}
-        open_ = [incident for route in routes for incident in route.view.incidents]
-        over = await self._past.incidents(now.wall, name) if self._past else []
+        open_ = [_until_now(it, route.view) for route in routes for it in route.view.incidents]
+        over = await self._past.incidents(now.wall, name)
         return sorted(open_, key=lambda it: -it.begin.wall) + [it for it in over if it.route in known]
 
     # -- the pages -----------------------------------------------------------------------------------------------
@@ -162,7 +164,7 @@ class Face:
         parts = self._parts_of(speech, route.name)
         await parts.refresh()
         span = SPANS.get(request.query.get("span", ""), SPANS["24h"])
-        found = await self._past.detail(route.name, span, now.wall) if self._past else None
+        found = await self._past.detail(route.name, span, now.wall)
         path = f"{request.path}?lang={speech.language}"
         past = detail.past(found, span, path, speech, self._source.is_public(), now.wall)
         content = detail.content(route, parts.html, past, speech)
@@ -182,7 +184,7 @@ class Face:
             live = {**kept, "lang": speech.language, "route": request.match_info.get("name", ""), "after": parts.serial}
             now = self._source.now().wall
             offset = datetime.fromtimestamp(now, self._zone).utcoffset() or timedelta()
-            data = {"data_stream": _url("/live", live), "data_offset": int(offset.total_seconds()), "data_now": now}
+            data = {"data_stream": _url("/live", live), "data_offset": int(offset.total_seconds())}
         text = document(speech, title, content, paths(), scripts, languages, **data)
         response = web.Response(text=text, status=status, content_type="text/html", headers={**_HEADERS, **_FRESH})
         response.headers["Content-Language"] = speech.language
@@ -224,12 +226,12 @@ class Face:
             news = said.get("html")
             if isinstance(news, dict) and "head" in news and any(asked.values()):
                 news["head"] = self._head(parts, speech, asked)
-            if said or loop.time() - quiet >= _HEARTBEAT:
+            if said or loop.time() - quiet >= _HEARTBEAT * self._pace:
                 quiet = loop.time()
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_PATIENCE * self._pace):
                     await response.write(event(serial, said) if said else b":\n\n")
             with suppress(TimeoutError):
-                async with asyncio.timeout(EVERY):
+                async with asyncio.timeout(self._pace):
                     await self._ending.wait()
 
     # -- files ---------------------------------------------------------------------------------------------------
@@ -245,6 +247,12 @@ class Face:
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             return web.Response(body=asset.zipped, headers={**headers, "Content-Encoding": "gzip"})
         return web.Response(body=asset.body, headers=headers)
+
+
+def _until_now(incident: Incident, view: View) -> Incident:
+    """An open one with what may be its peak by now: it knows of events only."""
+    lasts = (view.oldest or 0.0) if incident.kind == "late" else elapsed(incident.begin, view.at)
+    return replace(incident, peak=max(incident.peak, lasts))
 
 
 def _asked(request: web.Request) -> dict[str, str]:
@@ -271,4 +279,4 @@ def _url(path: str, query: Mapping[str, object]) -> str:
 
 def _now(speech: Speech, now: Instant) -> Html:
     time = datetime.fromtimestamp(now.wall, speech.zone).strftime("%H:%M:%S %Z")
-    return tag("p", speech.say("as_of", time=time), id="now", class_="quiet")
+    return tag("p", speech.say("as_of", time=time), id="now", class_="quiet", data_wall=f"{now.wall:.3f}")

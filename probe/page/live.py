@@ -1,7 +1,7 @@
 """The parts of a page that change by themselves, each with the serial number of its last change, and who watches them.
 
 Rules:
-- A part is made anew at most once a second for all who watch, a few at a time: the loop that measures must not wait.
+- A part is made anew once in a while for all who watch, a few at a time: the loop that measures must not wait.
 - A viewer is sent what has changed since its own last serial: who is slow, or comes back, misses nothing and costs no
   queue.
 """
@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from probe.page.facts import Route
 from probe.page.html import Html
 
-EVERY = 1.0  # seconds
-
 
 @dataclass(slots=True)
 class Parts:
@@ -25,6 +23,7 @@ class Parts:
 
     make: Callable[[Parts], Awaitable[None]]
     clock: Callable[[], float]  # Unix time: serials go on when the daemon is started anew
+    every: float  # seconds for which they are fresh
     html: dict[str, Html] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     routes: dict[str, Route] = field(default_factory=dict)  # of the list, by the same ids
@@ -37,11 +36,11 @@ class Parts:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def refresh(self) -> None:
-        """Make them anew if they are a second old."""
+        """Make them anew if they are not fresh."""
         loop = asyncio.get_running_loop()
         self.used = loop.time()
         async with self._lock:
-            if loop.time() - self._made >= EVERY * 0.9:
+            if loop.time() - self._made >= 0.9 * self.every:
                 self.serial = max(self.serial + 1, int(self.clock() * 1000))
                 await self.make(self)
                 self._made = loop.time()

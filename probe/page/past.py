@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol, TypeVar
 
 from probe.core.history import Cell, IncidentRow, Point, Summary, Totals
 from probe.core.plain import typed
+from probe.core.state import OPEN, State
 from probe.core.trouble import Incident
 from probe.page import detail
 from probe.page.strip import SPANS, Span
@@ -23,6 +24,7 @@ _FRESH = 30.0  # seconds for which an answer is good
 _KEPT = 200  # answers
 _RECENT = 15  # mails
 _INCIDENTS = 50
+_ENDED = tuple(state for state in State if state not in OPEN)  # those in flight have a table of their own
 _T = TypeVar("_T")
 
 
@@ -33,7 +35,9 @@ class Reader(Protocol):
     async def latencies(self, route: str, since: float, until: float, points: int) -> list[Point]: ...
     async def totals(self, route: str, since: float, until: float) -> Totals: ...
     async def incidents(self, since: float, until: float, route: str | None = None) -> list[IncidentRow]: ...
-    async def probes(self, route: str, *, limit: int = 100, of_note: bool = False) -> list[Summary]: ...
+    async def probes(
+        self, route: str, *, limit: int = 100, states: Collection[State] = (), of_note: bool = False
+    ) -> list[Summary]: ...
 
 
 class Past:
@@ -73,7 +77,7 @@ class Past:
             }
             points = await reader.latencies(route, begin, end, span.points)
             totals = await reader.totals(route, begin, end)
-            recent = await reader.probes(route, limit=_RECENT, of_note=True)
+            recent = await reader.probes(route, limit=_RECENT, states=_ENDED, of_note=True)
             return detail.Past(until, strips, points, totals, recent)
 
         return await self._ask(("detail", route, span.name), ask)

@@ -5,7 +5,7 @@
   const box = document.getElementById("chart");
   const table = document.getElementById("points");
   const offset = Number(document.body.dataset.offset); // seconds east of UTC, as the page's texts
-  const ahead = Number(document.body.dataset.now) - Date.now() / 1000; // of this browser's clock
+  let ahead = 0; // seconds by which the page's clock is before this browser's
   const span = Number(box?.dataset.span);
   const now = () => Date.now() / 1000 + ahead;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
@@ -17,6 +17,10 @@
   function duration(seconds) {
     const [size, unit] = UNITS.find(([size]) => seconds >= size * 0.999) ?? UNITS[4];
     return `${Number((seconds / size).toPrecision(3))}`.replace(".", decimal) + ` ${unit}`;
+  }
+
+  function setClock() {
+    ahead = Number(document.getElementById("now").dataset.wall) - Date.now() / 1000;
   }
 
   function points() {
@@ -95,9 +99,13 @@
   if (!box || !table && !flying().length) return;
   figure.hidden = false;
   if (table) table.open = false;
+  setClock();
   draw();
   let width = box.clientWidth;
   new ResizeObserver(() => box.clientWidth !== width && ((width = box.clientWidth), draw())).observe(box);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  document.addEventListener("news", () => document.hidden || chart.setData(points()));
+  document.addEventListener("news", () => {
+    setClock();
+    if (!document.hidden) chart.setData(points());
+  });
 })();
