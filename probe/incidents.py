@@ -10,24 +10,26 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
 from typing import Any, Protocol
 
-from probe.core.events import Arrived, Bounced, Event, Expired, Instant, Part, Traced, elapsed
-from probe.core.history import IncidentRow, Life
+from probe.core.events import Expired, Instant, Part, Traced, elapsed
+from probe.core.history import IncidentRow
 from probe.core.incidents import Tracker
 from probe.core.outcome import InFlight, Outcome, Sink
-from probe.core.plain import plain, typed
+from probe.core.plain import plain
 from probe.core.settings import Route
-from probe.core.state import Probe, advance
+from probe.core.state import IN_FLIGHT, Probe, State
 from probe.core.trouble import Change, Closed, Held, Incident, Opened, StateChanged, Updated, View
 from probe.log import line
 
 log = logging.getLogger("mailprobe")
 
 _EVERY = 5.0  # seconds between two records of what is remembered, while nothing begins or ends
+_AT_ONCE = 50  # incidents and routes that are put on record together: the loop must not wait for long
 _MEMORY = "incidents/"
-_ENDS = (Arrived, Bounced, Expired)  # of being held
 
 
 class Shelf(Protocol):
@@ -35,12 +37,7 @@ class Shelf(Protocol):
 
     async def save(self, incidents: Iterable[IncidentRow] = (), memory: Mapping[str, Any] | None = None) -> None: ...
     async def memory(self, prefix: str = "") -> dict[str, Any]: ...
-
-
-class Lives(Protocol):
-    """Where a probe's events are on record; ledger.Reader is one."""
-
-    async def life(self, probe: str) -> Life | None: ...
+    async def find(self, probe: str) -> Probe | None: ...
 
 
 class Incidents(Sink):
@@ -78,13 +75,13 @@ class Incidents(Sink):
         else:
             self._tell(outcome)
 
-    def tick(self, now: Instant, flying: Mapping[str, InFlight], watched: Callable[[Route], bool]) -> None:
-        """What the time changes. `watched`: whether the route's mailbox is."""
+    def tick(self, now: Instant, flying: Mapping[str, InFlight], watched: Mapping[str, bool]) -> None:
+        """What the time changes. `watched`: which accounts' mailboxes are."""
         if waiting := self._waiting:
             self._waiting = None
             self._tell(waiting)
         for name, tracker in self._trackers.items():
-            self._take(name, tracker.tick(now, flying.get(name), watched(tracker.route)))
+            self._take(name, tracker.tick(now, flying.get(name), watched.get(tracker.route.recipient, False)))
 
     def view(self, route: str, now: Instant) -> View | None:
         """How this route is; None: there is no such route."""
@@ -106,7 +103,7 @@ class Incidents(Sink):
 
     # -- memory --------------------------------------------------------------------------------------------------
 
-    async def restore(self, shelf: Shelf, lives: Lives) -> None:
+    async def restore(self, shelf: Shelf, now: Instant) -> None:
         """Go on where the last run ended. Raises LedgerError."""
         for key, data in (await shelf.memory(_MEMORY)).items():
             tracker = self._trackers.get(key.removeprefix(_MEMORY))
@@ -117,32 +114,30 @@ class Incidents(Sink):
             except ValueError as error:
                 log.warning(line("incidents_forgotten", route=tracker.route.name, reason=error))
                 continue
-            for probe in tracker.held():
-                life = await lives.life(probe)
-                for outcome in _outcomes(life.events) if life else ():
-                    self._catch_up(tracker, outcome)
-
-    def _catch_up(self, tracker: Tracker, outcome: Outcome) -> None:
-        """What happened to a mail that was held, and was not told before a crash: its end."""
-        if outcome.probe and outcome.probe.id in tracker.held() and isinstance(outcome.event, _ENDS):
-            self._take(tracker.route.name, tracker.observe(outcome))
+            for name in tracker.held():
+                probe = await shelf.find(name)
+                if probe and probe.state not in IN_FLIGHT:
+                    self._take(tracker.route.name, tracker.observe(_end(probe, now)))
 
     async def keep(self, shelf: Shelf, now: Instant) -> None:
         """Put on record what is new, if it is worth a transaction by now. Raises LedgerError; then try again."""
         due = self._kept is None or abs(elapsed(self._kept, now)) >= _EVERY
         if not self._urgent and not (due and (self._unkept or self._unsaved)):
             return
-        incidents, routes = dict(self._unsaved), self._unkept & self._trackers.keys()
-        rows = [_row(name, incident) for name, incident in incidents.items()]
-        self._unkept, self._urgent = set(), False
+        incidents = dict(islice(self._unsaved.items(), _AT_ONCE))
+        routes = set(islice(self._unkept & self._trackers.keys(), _AT_ONCE))
+        self._unkept -= routes
         try:
+            rows = [_row(name, incident) for name, incident in incidents.items()]
             await shelf.save(rows, {_MEMORY + route: self._trackers[route].dump() for route in routes})
-        except Exception:
+        except BaseException:
             self._unkept |= routes
-            self._urgent = True
             raise
-        self._kept = now
         self._unsaved = {name: it for name, it in self._unsaved.items() if incidents.get(name) is not it}
+        self._unkept &= self._trackers.keys()
+        self._urgent = bool(self._unsaved)
+        if not self._unkept:
+            self._kept = now
 
 
 def longest(segments: Iterable[Part]) -> Held | None:
@@ -152,17 +147,11 @@ def longest(segments: Iterable[Part]) -> Held | None:
     return Held(most.segment, most.low, most.high) if most else None
 
 
-def incident(row: IncidentRow) -> Incident:
-    """The incident that was put on record as this row. Raises ValueError."""
-    found: Incident = typed(Incident, dict(row.record))
-    return found
-
-
-def _outcomes(events: Iterable[Event]) -> Iterator[Outcome]:
-    probe: Probe | None = None
-    for event in events:
-        before, probe = probe, advance(probe, event)
-        yield Outcome(event, before, probe)
+def _end(probe: Probe, now: Instant) -> Outcome:
+    """What became of a mail that was held, and was not told before a crash."""
+    event = probe.arrived or probe.bounced or Expired(probe.id, now)
+    before = replace(probe, state=State.ACCEPTED, arrived=None, bounced=None, latency=None, uncertainty=None)
+    return Outcome(event, before, probe)
 
 
 def _name(incident: Incident) -> str:
