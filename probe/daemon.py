@@ -15,7 +15,7 @@ import random
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +28,13 @@ from probe.core.progress import Work
 from probe.core.schedule import due_times
 from probe.core.settings import Route, Settings
 from probe.core.state import State
-from probe.ledger import Ledger, LedgerError
+from probe.incidents import Incidents
+from probe.ledger import Ledger, LedgerError, Reader
 from probe.log import LogSink, line
 from probe.metrics import Metrics
 from probe.notify import Notifier
+from probe.outlook import Outlook, time_zone
+from probe.page import Face, Latest, Past
 from probe.prober import Prober
 from probe.supervision import Supervision
 
@@ -41,6 +44,7 @@ _GRACE = 1.0  # seconds a submission may still take when we are told to stop
 _STEP = 30.0  # longest single sleep: a suspended machine wakes up to its schedule by the boot clock
 _LEAST = 0.001  # shortest: uvloop rounds to ms, comes up to 0.5 ms early, and would be asked again and again
 _TICK = 0.5  # seconds between looks at the clocks
+_FOLLOW = 1.0  # seconds between looks at how routes are
 _DAY = 86400.0
 _HOUSEKEEPING = 60.0  # seconds between looks at the ledger's size and age
 
@@ -68,29 +72,35 @@ class Running:
 
 @asynccontextmanager
 async def started(
-    settings: Settings, reload: Callable[[], Settings], rng: random.Random, *more: Sink
+    settings: Settings, reload: Callable[[], Settings], rng: random.Random, *more: Sink, pace: float = 1.0
 ) -> AsyncIterator[Running]:
-    """A whole daemon: probing while the context is entered. Raises LedgerError, KeyFileError, OSError (the port)."""
+    """A whole daemon: probing while the context is entered; its page is drawn anew every `pace` seconds of the loop.
+    Raises LedgerError, KeyFileError, OSError (the port)."""
     hangup = asyncio.Event()
     # First of all: without a handler the signal would end us, also if it comes while the ledger is being read.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
     board = Board()
     key = keyfile.load(settings.state_dir)
     ledger = Ledger(settings.state_dir / "ledger.sqlite")
+    reader = Reader(ledger.path)
     metrics = Metrics(__version__, lambda: prober.recorder.standing(), clock.now)  # noqa: PLW0108 - prober comes later
     metrics.configure(settings.accounts, settings.routes)
-    sinks = Sinks(metrics, LogSink(), board, *more, on_bug=_listener_failed)
+    incidents, latest = Incidents(settings.routes), Latest(__version__, clock.now())
+    sinks = Sinks(metrics, LogSink(), board, incidents, latest, *more, on_bug=_listener_failed)
     prober = Prober(settings, ledger, key, clock.now, rng, sinks)
     schedule = _Schedule(prober, metrics, rng)
     running = Running(prober, board, schedule)
-    pages = web.Pages(metrics.render, prober.has_tried_everything, running.views)
+    face = Face(Outlook(prober, incidents, latest), Past(reader, LedgerError), time_zone(), pace)
+    pages = web.Pages(metrics.render, prober.has_tried_everything, face.routes(), face.stop)
     try:
         await prober.load()
+        await incidents.restore(ledger, clock.now())
         async with web.serve(pages, settings.listen_host, settings.listen_port) as running.port, prober:
             background = [
                 asyncio.create_task(_watch_clocks(metrics, sinks)),
                 asyncio.create_task(_keep_house(ledger, prober, sinks)),
                 asyncio.create_task(_catch_up(ledger, prober)),
+                asyncio.create_task(_follow_incidents(incidents, ledger, prober)),
                 asyncio.create_task(_reload_on_hangup(hangup, prober, metrics, schedule, reload, sinks)),
             ]
             running.essential = [*background, *prober.essential(), schedule.broken]
@@ -101,8 +111,10 @@ async def started(
                 for task in background:
                     task.cancel()
                 await schedule.stop()
+        await _keep(incidents, ledger)
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+        reader.close()
         ledger.close()
 
 
@@ -247,6 +259,24 @@ async def _catch_up(ledger: Ledger, prober: Prober) -> None:
         except LedgerError as error:
             log.warning(line("catching_up_failed", reason=error))
         await asyncio.sleep(loop.time() - began if looked else _HOUSEKEEPING)
+
+
+async def _follow_incidents(incidents: Incidents, ledger: Ledger, prober: Prober) -> None:
+    """Tell them the time and the routes, and put on record what they find."""
+    settings = prober.settings
+    while True:
+        if settings is not prober.settings:
+            settings = prober.settings
+            incidents.follow(settings.routes)
+        watched = {name: watcher.up for name, watcher in prober.watchers.items()}
+        incidents.tick(clock.now(), prober.recorder.standing().in_flight, watched)
+        await _keep(incidents, ledger)
+        await asyncio.sleep(_FOLLOW)
+
+
+async def _keep(incidents: Incidents, ledger: Ledger) -> None:
+    with suppress(LedgerError):  # the recorder meets the same and says so
+        await incidents.keep(ledger, clock.now())
 
 
 async def _reload_on_hangup(

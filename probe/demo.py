@@ -96,7 +96,8 @@ async def started(
     ):
         async with Provider(users, {}, rng, clock.now) as provider:
             settings = _settings(provider, scenario, Path(state_dir), listen_host, listen_port)
-            async with daemon.started(settings, lambda: settings, rng, measured) as running:
+            pace = min(world.speed, _HOUR) if world else 1.0
+            async with daemon.started(settings, lambda: settings, rng, measured, pace=pace) as running:
                 stage = Stage(scenario, world.speed if world else 1.0, running, provider, measured)
                 try:
                     yield stage
