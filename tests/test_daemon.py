@@ -13,6 +13,7 @@ import smtplib
 import sqlite3
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -497,3 +498,19 @@ async def test_a_hangup_before_it_runs_is_a_reload_and_not_its_end(
     settings = Settings(make_accounts(), {"r": make_route(every=3600.0)}, tmp_path, "127.0.0.1", 0)
     async with daemon_module.started(settings, reload, random.Random(1)), asyncio.timeout(10):
         await reloaded.wait()
+
+
+def test_the_page_tells_a_viewer_what_is_held_and_who_watches_does_not_keep_the_daemon_from_ending(
+    bed: MailBed, fresh_user: Callable[[], str], tmp_path: Path
+) -> None:
+    a, b = fresh_user(), fresh_user()
+    config = account(bed, a) + account(bed, b) + route("held", a, b, "500ms", 'deadlines = ["2s"]')
+    with Daemon(tmp_path, config) as daemon:
+        daemon.until_metric("mailprobe_delivery_latency_seconds_count", 1)
+        with held(bed), urllib.request.urlopen(daemon.url + "/live", timeout=20) as stream:
+            assert any(b'data-state=\\"stuck\\"' in line for line in stream)
+            assert "incident_opened route=held kind=late" in daemon.log()
+            assert daemon.stop() < 2
+    with held(bed), Daemon(tmp_path, config) as daemon:
+        assert "lasts</b>" in daemon.get("/route/held"), "it is open, whatever was told in between"
+        assert daemon.stop() < 2

@@ -35,6 +35,7 @@ VIEWERS = 200  # live streams at a time; more are told to come back later
 _HEARTBEAT = 15  # paces in which a stream says something, lest a proxy take it for dead
 _PATIENCE = 20  # paces for which a viewer may not read what it is sent
 _UNUSED = 30  # paces after which parts that nobody watches are forgotten
+_INCIDENTS = 50  # in the table
 _AT_ONCE = 25  # routes that are rendered before others have their turn
 _HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -136,7 +137,7 @@ class Face:
         known = {route.name for route in routes}
         open_ = [_until_now(it, route.view) for route in routes for it in route.view.incidents]
         over = await self._past.incidents(now.wall, name)
-        return sorted(open_, key=lambda it: -it.begin.wall) + [it for it in over if it.route in known]
+        return [*sorted(open_, key=lambda it: -it.begin.wall), *(it for it in over if it.route in known)][:_INCIDENTS]
 
     # -- the pages -----------------------------------------------------------------------------------------------
 
@@ -261,8 +262,10 @@ def _asked(request: web.Request) -> dict[str, str]:
     return {"state": state if state in set(RouteState) else "", "q": request.query.get("q", "")[:100]}
 
 
-def _wanted(parts: Parts, asked: Mapping[str, str]) -> dict[str, Route]:
+def _wanted(parts: Parts, asked: Mapping[str, str]) -> Mapping[str, Route]:
     """Of the list those that were asked for."""
+    if not any(asked.values()):
+        return parts.routes
     return {name: route for name, route in parts.routes.items() if overview.matches(route, **asked)}
 
 

@@ -18,7 +18,7 @@ class Html(str):
 def tag(name: str, /, *children: str, **attributes: object) -> Html:
     """An element. `class_` and `aria_label` become class and aria-label; True is an attribute without a value, None and
     False are none."""
-    opened = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
+    opened = "".join([_attribute(key, value) for key, value in attributes.items() if value is not None])
     if name in _VOID:
         return Html(f"<{name}{opened}>")
     return Html(f"<{name}{opened}>{join(children)}</{name}>")

@@ -6,6 +6,7 @@ Rule: the height tells what the colour tells.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from probe.core.history import DAY, HOUR, Cell
@@ -49,22 +50,26 @@ def level(cell: Cell) -> Level | None:
 
 
 def strip(cells: Sequence[Cell], span: Span, until: float, speech: Speech) -> Html:
-    """The picture, and what it shows in words. Stretches that are alike are one line of dashes: pages stay small."""
+    """The picture, and what it shows in words."""
     width, begin = span.seconds / span.cells, until - span.seconds
     levels: list[Level | None] = [None] * span.cells
     for cell in cells:
         place = round((cell.begin - begin) / width)
         if 0 <= place < span.cells:
             levels[place] = level(cell)
+    return _drawn(tuple(levels), span.name, speech)
+
+
+@lru_cache(4096)  # most routes are fine
+def _drawn(levels: tuple[Level | None, ...], span: str, speech: Speech) -> Html:
     measured = [one for one in levels if one]
     words = speech.say("cells", good=measured.count("good"), measured=len(measured)) if measured else None
-    label = f"{speech.say('strip', span=speech.say(span.name))}: {words or speech.say('cells.none')}"
+    label = f"{speech.say('strip', span=speech.say(span))}: {words or speech.say('cells.none')}"
+    # Stretches that are alike are one line of dashes: pages stay small.
     paths = [_line(name, height, levels) for name, height in _HEIGHTS.items() if name in levels]
-    base = tag("path", class_="void", d=f"M0 {_TALL - 1}h{span.cells}")
-    box = f"0 0 {span.cells} {_TALL}"
-    return tag(
-        "svg", base, *paths, class_="strip", viewBox=box, preserveAspectRatio="none", role="img", aria_label=label
-    )
+    base = tag("path", class_="void", d=f"M0 {_TALL - 1}h{len(levels)}")
+    box = {"viewBox": f"0 0 {len(levels)} {_TALL}", "preserveAspectRatio": "none"}
+    return tag("svg", base, *paths, class_="strip", **box, role="img", aria_label=label)
 
 
 def _line(name: Level, height: int, levels: Sequence[Level | None]) -> Html:
