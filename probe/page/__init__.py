@@ -5,7 +5,7 @@ Rules:
 - What is not for the public is left out where the page is told of the world (facts.py), not where it is drawn.
 - No request waits for a provider, and no page asks the disk once per route.
 
-    words.py, html.py, facts.py -> strip.py -> overview.py, detail.py -> past.py -> live.py -> face.py
+    words, html, facts -> strip, frame -> overview, detail -> past, live -> drawing -> face
 """
 
 from __future__ import annotations

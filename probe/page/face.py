@@ -10,20 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
-from functools import partial
 from typing import Any, get_args
 from urllib.parse import urlencode
 
 from aiohttp import web
 
-from probe.core.events import Instant, elapsed
 from probe.core.phrases import Language
-from probe.core.trouble import Incident, RouteState, View
+from probe.core.trouble import RouteState
 from probe.page import detail, overview
 from probe.page.assets import assets, paths
-from probe.page.facts import Health, Route, Source, public, public_figures, public_health
+from probe.page.drawing import Drawing
+from probe.page.facts import Route, Source
 from probe.page.frame import document
 from probe.page.html import Html, tag
 from probe.page.live import Parts, event
@@ -34,9 +32,6 @@ from probe.page.words import Speech, choose
 VIEWERS = 200  # live streams at a time; more are told to come back later
 _HEARTBEAT = 15  # paces in which a stream says something, lest a proxy take it for dead
 _PATIENCE = 20  # paces for which a viewer may not read what it is sent
-_UNUSED = 30  # paces after which parts that nobody watches are forgotten
-_INCIDENTS = 50  # in the table
-_AT_ONCE = 25  # routes that are rendered before others have their turn
 _HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -55,7 +50,7 @@ class Face:
 
     def __init__(self, source: Source, past: Past, zone: tzinfo, pace: float = 1.0) -> None:
         self._source, self._past, self._zone, self._pace = source, past, zone, pace
-        self._parts: dict[tuple[Language, str, bool], Parts] = {}
+        self._drawing = Drawing(source, past, pace)
         self._ending = asyncio.Event()
         self.viewers = 0
 
@@ -64,7 +59,7 @@ class Face:
         return [
             web.get("/", self._overview),
             web.get("/route/{name}", self._detail),
-            web.get("/live", self._live),
+            web.get("/live", self._live, allow_head=False),
             web.get("/static/{digest}/{name}", self._static),
         ]
 
@@ -78,96 +73,30 @@ class Face:
         accepts = request.headers.get("Accept-Language", "")
         return Speech(choose(request.query.get("lang", ""), accepts), self._zone)
 
-    def _route(self, name: str, now: Instant) -> Route | None:
-        found = self._source.route(name, now)
-        return public(found) if found and self._source.is_public() else found
-
-    def _health(self) -> Health:
-        health = self._source.health()
-        return public_health(health) if self._source.is_public() else health
-
-    def _parts_of(self, speech: Speech, name: str) -> Parts:
-        """The parts of this route's page, "" for that of all."""
-        now = asyncio.get_running_loop().time()
-        for old in [key for key, it in self._parts.items() if now - it.used > _UNUSED * self._pace]:
-            del self._parts[old]
-        key = speech.language, name, self._source.is_public()
-        if key not in self._parts:
-            make = partial(self._make_detail, speech, name) if name else partial(self._make_overview, speech)
-            self._parts[key] = Parts(make, lambda: self._source.now().wall, self._pace, used=now)
-        return self._parts[key]
-
-    async def _make_overview(self, speech: Speech, parts: Parts) -> None:
-        source, now = self._source, self._source.now()
-        strips = await self._past.strips(now.wall)
-        until = SPANS["24h"].until(now.wall)
-        routes = []
-        for number, name in enumerate(source.routes()):
-            if not number % _AT_ONCE:
-                await asyncio.sleep(0)
-            if route := self._route(name, now):
-                routes.append(route)
-                said, cells = overview.says(route, speech), strips.get(name, ())
-                key = route.view.state, said, route.sender, route.recipient, until, cells
-                parts.put(f"r-{name}", key, partial(overview.card, route, said, cells, until, speech))
-        routes.sort(key=overview.rank)
-        parts.arrange({f"r-{route.name}": route for route in routes})
-        health = self._health()
-        found = await self._incidents(routes, now)
-        parts.put("head", None, lambda: overview.head(routes, health, speech, "", ""))
-        parts.put("own", None, lambda: overview.own(health, now.wall, speech))
-        parts.put("incidents", (found, now.wall // 60), lambda: overview.incidents(found, now.wall, speech))
-        parts.put("now", None, lambda: _now(speech, now))
-
-    async def _make_detail(self, speech: Speech, name: str, parts: Parts) -> None:
-        source, now = self._source, self._source.now()
-        route = self._route(name, now)
-        if route is None:
-            return  # it was removed from the configuration; the page stays as it was
-        figures = public_figures(source.figures(name)) if source.is_public() else source.figures(name)
-        found = await self._incidents([route], now, name)
-        parts.put("state", None, lambda: detail.state(route, speech))
-        parts.put("flying", None, lambda: detail.flying(figures, now, speech))
-        parts.put("stages", None, lambda: detail.stages(figures, now, speech))
-        parts.put("incidents", None, lambda: overview.incidents(found, now.wall, speech, named=False))
-        parts.put("now", None, lambda: _now(speech, now))
-
-    async def _incidents(self, routes: list[Route], now: Instant, name: str | None = None) -> list[Incident]:
-        """Those that are open as they are now, and of the others what is on record."""
-        known = {route.name for route in routes}
-        open_ = [_until_now(it, route.view) for route in routes for it in route.view.incidents]
-        over = await self._past.incidents(now.wall, name)
-        return [*sorted(open_, key=lambda it: -it.begin.wall), *(it for it in over if it.route in known)][:_INCIDENTS]
-
     # -- the pages -----------------------------------------------------------------------------------------------
 
     async def _overview(self, request: web.Request) -> web.Response:
         speech, asked = self._speech(request), _asked(request)
-        parts = self._parts_of(speech, "")
-        await parts.refresh()
+        parts = await self._drawing.parts(speech, "")
         fragments = dict(parts.html)
         if any(asked.values()):
-            fragments["head"] = self._head(parts, speech, asked)
+            fragments["head"] = self._drawing.head(parts, speech, asked)
         form = overview.search(speech, **asked)
         metrics = not self._source.is_public()
         content = overview.content(fragments, list(_wanted(parts, asked)), form, speech, metrics)
         return self._page(request, speech, speech.say("title"), content, parts, ["page.js"], asked)
 
-    def _head(self, parts: Parts, speech: Speech, asked: Mapping[str, str]) -> Html:
-        return overview.head(list(parts.routes.values()), self._health(), speech, **asked)
-
     async def _detail(self, request: web.Request) -> web.Response:
-        speech, now = self._speech(request), self._source.now()
-        route = self._route(request.match_info["name"], now)
+        speech, now = self._speech(request), self._source.now().wall
+        route = self._drawing.route(request.match_info["name"])
         if route is None:
             text = tag("p", speech.say("not_found"))
             return self._page(request, speech, speech.say("title"), text, None, [], {}, status=404)
-        parts = self._parts_of(speech, route.name)
-        await parts.refresh()
+        parts = await self._drawing.parts(speech, route.name)
         span = SPANS.get(request.query.get("span", ""), SPANS["24h"])
-        found = await self._past.detail(route.name, span, now.wall)
+        found = await self._past.detail(route.name, span, now)
         path = f"{request.path}?lang={speech.language}"
-        past = detail.past(found, span, path, speech, self._source.is_public(), now.wall)
+        past = detail.past(found, span, path, speech, self._source.is_public(), now)
         content = detail.content(route, parts.html, past, speech)
         kept = {"span": span.name} if "span" in request.query else {}
         scripts = ["uplot.js", "chart.js", "page.js"]
@@ -196,7 +125,7 @@ class Face:
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         speech, asked, name = self._speech(request), _asked(request), request.query.get("route", "")
-        if name and not self._route(name, self._source.now()):
+        if name and not self._drawing.route(name):
             return web.Response(status=404, headers=_HEADERS)
         if self.viewers >= VIEWERS or self._ending.is_set():
             return web.Response(status=503, headers={**_HEADERS, "Retry-After": "30"})
@@ -219,14 +148,15 @@ class Face:
         shown: Collection[str] | None = None
         quiet = loop.time()
         while not self._ending.is_set():
-            parts = self._parts_of(speech, name)
-            await parts.refresh()
+            parts = await self._drawing.parts(speech, name)
+            if serial > parts.serial:
+                serial = 0  # of a time before the clock was set back
             wanted = _wanted(parts, asked)
             said = parts.since(serial, wanted, wanted.keys() if shown is None else shown)
             serial, shown = parts.serial, wanted.keys()
             news = said.get("html")
             if isinstance(news, dict) and "head" in news and any(asked.values()):
-                news["head"] = self._head(parts, speech, asked)
+                news["head"] = self._drawing.head(parts, speech, asked)
             if said or loop.time() - quiet >= _HEARTBEAT * self._pace:
                 quiet = loop.time()
                 async with asyncio.timeout(_PATIENCE * self._pace):
@@ -248,12 +178,6 @@ class Face:
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             return web.Response(body=asset.zipped, headers={**headers, "Content-Encoding": "gzip"})
         return web.Response(body=asset.body, headers=headers)
-
-
-def _until_now(incident: Incident, view: View) -> Incident:
-    """An open one with what may be its peak by now: it knows of events only."""
-    lasts = (view.oldest or 0.0) if incident.kind == "late" else elapsed(incident.begin, view.at)
-    return replace(incident, peak=max(incident.peak, lasts))
 
 
 def _asked(request: web.Request) -> dict[str, str]:
@@ -278,8 +202,3 @@ def _serial(request: web.Request) -> int:
 def _url(path: str, query: Mapping[str, object]) -> str:
     asked = urlencode({key: value for key, value in query.items() if value})
     return f"{path}?{asked}" if asked else path
-
-
-def _now(speech: Speech, now: Instant) -> Html:
-    time = datetime.fromtimestamp(now.wall, speech.zone).strftime("%H:%M:%S %Z")
-    return tag("p", speech.say("as_of", time=time), id="now", class_="quiet", data_wall=f"{now.wall:.3f}")

@@ -24,11 +24,11 @@ class Parts:
     make: Callable[[Parts], Awaitable[None]]
     clock: Callable[[], float]  # Unix time: serials go on when the daemon is started anew
     every: float  # seconds for which they are fresh
+    used: float = 0.0  # when last, by the loop's clock
     html: dict[str, Html] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     routes: dict[str, Route] = field(default_factory=dict)  # of the list, by the same ids
     serial: int = 0
-    used: float = 0.0
     _keys: dict[str, object] = field(default_factory=dict)
     _changed: dict[str, int] = field(default_factory=dict)
     _ordered: int = 0

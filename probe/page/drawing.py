@@ -1,0 +1,115 @@
+"""The pages' parts, drawn of what is known now and of what is on record.
+
+Rule: whether the public looks is decided once for each drawing, and before anything is drawn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+from probe.core.events import Instant, elapsed
+from probe.core.phrases import Language
+from probe.core.trouble import Incident, View
+from probe.page import detail, overview
+from probe.page.facts import Health, Route, Source, public, public_figures, public_health
+from probe.page.html import Html, tag
+from probe.page.live import Parts
+from probe.page.past import Past
+from probe.page.strip import SPANS
+from probe.page.words import Speech
+
+_UNUSED = 30  # paces after which parts that nobody watches are forgotten
+_INCIDENTS = 50  # in the table
+_AT_ONCE = 25  # routes that are drawn before others have their turn
+
+
+class Drawing:
+    """Draws parts, and keeps them while somebody looks: anew once in `pace` seconds of the loop."""
+
+    def __init__(self, source: Source, past: Past, pace: float) -> None:
+        self._source, self._past, self._pace = source, past, pace
+        self._parts: dict[tuple[Language, str, bool], Parts] = {}
+
+    async def parts(self, speech: Speech, name: str) -> Parts:
+        """Those of this route's page, "" for that of all; fresh."""
+        now, hidden = asyncio.get_running_loop().time(), self._source.is_public()
+        for old in [key for key, it in self._parts.items() if now - it.used > _UNUSED * self._pace]:
+            del self._parts[old]
+        key = speech.language, name, hidden
+        if key not in self._parts:
+            make = partial(self._route, name) if name else self._all
+            self._parts[key] = Parts(partial(make, speech, hidden), lambda: self._source.now().wall, self._pace, now)
+        parts = self._parts[key]
+        await parts.refresh()
+        return parts
+
+    def route(self, name: str) -> Route | None:
+        """As it may be shown now; None: there is none of this name."""
+        return self._shown(name, self._source.now(), self._source.is_public())
+
+    def head(self, parts: Parts, speech: Speech, asked: Mapping[str, str]) -> Html:
+        """The headline for a viewer who asked for some of the routes."""
+        health = self._health(self._source.is_public())
+        return overview.head(list(parts.routes.values()), health, speech, **asked)
+
+    def _shown(self, name: str, now: Instant, hidden: bool) -> Route | None:
+        found = self._source.route(name, now)
+        return public(found) if found and hidden else found
+
+    def _health(self, hidden: bool) -> Health:
+        health = self._source.health()
+        return public_health(health) if hidden else health
+
+    async def _all(self, speech: Speech, hidden: bool, parts: Parts) -> None:
+        now = self._source.now()
+        strips, until, routes = await self._past.strips(now.wall), SPANS["24h"].until(now.wall), list[Route]()
+        for number, name in enumerate(self._source.routes()):
+            if not number % _AT_ONCE:
+                await asyncio.sleep(0)
+            if route := self._shown(name, now, hidden):
+                routes.append(route)
+                said, cells = overview.says(route, speech), strips.get(name, ())
+                key = route.view.state, said, route.sender, route.recipient, until, cells
+                parts.put(f"r-{name}", key, partial(overview.card, route, said, cells, until, speech))
+        routes.sort(key=overview.rank)
+        parts.arrange({f"r-{route.name}": route for route in routes})
+        health, found = self._health(hidden), await self._incidents(routes, now)
+        parts.put("head", None, lambda: overview.head(routes, health, speech, "", ""))
+        parts.put("own", None, lambda: overview.own(health, now.wall, speech))
+        parts.put("incidents", (found, now.wall // 60), lambda: overview.incidents(found, now.wall, speech))
+        parts.put("now", None, lambda: _now(speech, now))
+
+    async def _route(self, name: str, speech: Speech, hidden: bool, parts: Parts) -> None:
+        now = self._source.now()
+        route = self._shown(name, now, hidden)
+        if route is None:
+            return  # it was removed from the configuration; the page stays as it was
+        figures, found = self._source.figures(name), await self._incidents([route], now, name)
+        known = public_figures(figures) if hidden else figures
+        parts.put("state", None, lambda: detail.state(route, speech))
+        parts.put("flying", None, lambda: detail.flying(known, now, speech))
+        parts.put("stages", None, lambda: detail.stages(known, now, speech))
+        parts.put("incidents", None, lambda: overview.incidents(found, now.wall, speech, named=False))
+        parts.put("now", None, lambda: _now(speech, now))
+
+    async def _incidents(self, routes: list[Route], now: Instant, name: str | None = None) -> list[Incident]:
+        """Those that are open as they are now, and of the others what is on record."""
+        known = {route.name for route in routes}
+        open_ = [_until_now(it, route.view) for route in routes for it in route.view.incidents]
+        over = await self._past.incidents(now.wall, name)
+        return [*sorted(open_, key=lambda it: -it.begin.wall), *(it for it in over if it.route in known)][:_INCIDENTS]
+
+
+def _until_now(incident: Incident, view: View) -> Incident:
+    """An open one with what may be its peak by now: it knows of events only."""
+    lasts = (view.oldest or 0.0) if incident.kind == "late" else elapsed(incident.begin, view.at)
+    return replace(incident, peak=max(incident.peak, lasts))
+
+
+def _now(speech: Speech, now: Instant) -> Html:
+    time = datetime.fromtimestamp(now.wall, speech.zone).strftime("%H:%M:%S %Z")
+    return tag("p", speech.say("as_of", time=time), id="now", class_="quiet", data_wall=f"{now.wall:.3f}")
