@@ -21,7 +21,7 @@ from probe.core.trouble import RouteState
 from .make import ROOT
 from .showing import World, shown
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 CHROMIUM = Path("/usr/bin/chromium")
 AXE = (ROOT / "tests/data/axe/axe.min.js").read_text()
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}

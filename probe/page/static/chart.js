@@ -35,7 +35,9 @@
 
   function openBars(u) {
     const { ctx } = u;
-    const width = Math.max(3, 5 * devicePixelRatio);
+    const places = flying().map((at) => u.valToPos(at, "x", true));
+    const apart = Math.min(...places.slice(1).map((x, i) => x - places[i]), Infinity);
+    const width = Math.max(0, Math.min(5 * devicePixelRatio, apart - 4 * devicePixelRatio)); // bars that are too close are lines
     ctx.save();
     ctx.beginPath();
     ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
@@ -50,8 +52,10 @@
       ctx.beginPath(); // open at its top: it is not known yet where it ends
       ctx.moveTo(x - width / 2, y);
       ctx.lineTo(x - width / 2, bottom);
-      ctx.moveTo(x + width / 2, y);
-      ctx.lineTo(x + width / 2, bottom);
+      if (width) {
+        ctx.moveTo(x + width / 2, y);
+        ctx.lineTo(x + width / 2, bottom);
+      }
       ctx.stroke();
     }
     ctx.restore();
