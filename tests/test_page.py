@@ -410,7 +410,7 @@ async def test_while_a_thousand_routes_are_drawn_others_have_their_turns(world: 
 
 
 async def test_a_part_is_made_again_only_when_its_key_changes() -> None:
-    made = []
+    made: list[object] = []
 
     async def make(_: Parts) -> None: ...
 
@@ -419,6 +419,11 @@ async def test_a_part_is_made_again_only_when_its_key_changes() -> None:
         parts.put("x", key, lambda: made.append(1) or Html("same"))  # type: ignore[func-returns-value]
     assert len(made) == 2
     assert parts.html == {"x": "same"}
+    record = ["old"]
+    for key, html in ((record, "a"), (record, "b"), (["old"], "c"), (None, "d"), (None, "e")):
+        parts.put_together(key, lambda html=html: {"y": Html(html)})  # type: ignore[misc]
+        made.append(parts.html["y"])
+    assert made[2:] == ["a", "a", "c", "d", "e"]
 
 
 # -- strips --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from probe.core.trouble import RouteState
+from probe.page import past
 
 from .make import ROOT
 from .showing import World, shown
@@ -132,6 +133,19 @@ async def test_the_chart_draws_mails_in_flight_as_bars_that_grow(browser: Browse
         world.change("gmx-to-own", in_flight=1, oldest=2_000.0)
         await expect(page.locator("#flying")).to_contain_text("11:40:00")
         assert 0 < before < await page.evaluate(_INK)
+
+
+async def test_new_delays_come_to_the_chart_by_themselves_and_leave_its_table_as_it_was(
+    browser: Browser, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past, "_FRESH", 0.0)
+    async with opened(browser, world, "/route/gmx-to-own") as page:
+        await page.get_by_text("The same as a table").click()
+        rows = page.locator("#points tbody tr")
+        before = await rows.count()
+        world.clock.advance(3600.0)
+        await expect(rows).not_to_have_count(before)
+        await expect(page.locator("#points table")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

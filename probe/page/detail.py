@@ -66,47 +66,50 @@ def stages(figures: Figures, now: Instant, speech: Speech) -> Html:
     return section(title, *when, table(title, heads, rows, 1, shown=False), id_="stages")
 
 
-def past(found: Past | None, span: Span, path: str, speech: Speech, public: bool, now: float) -> dict[str, Html]:
-    """All that comes from the record, by the names of its parts."""
+def past(found: Past | None, speech: Speech, public: bool, now: float) -> dict[str, Html]:
+    """All that comes from the record, by the ids of its parts."""
+    names = ("strips", "points", "outcomes", "holders", "recent")
+    parts = {name: tag("section", id=name, hidden=True) for name in names}
     if found is None:
-        return {"history": tag("p", speech.say("none_yet"))}
+        return parts | {"strips": tag("p", speech.say("none_yet"), id="strips")}
+    return parts | {
+        "strips": _strips(found, speech),
+        "points": _points(found.points, speech, now),
+        "outcomes": _outcomes(found.totals, speech),
+        **({"holders": _holders(found.totals, speech)} if found.totals.holders else {}),
+        "recent": _recent(found.recent, speech, public, now),
+    }
+
+
+def _strips(found: Past, speech: Speech) -> Html:
     strips = [
-        tag("div", tag("h3", speech.say(name)), strip(found.strips[name], SPANS[name], found.until[name], speech))
-        for name in found.strips
+        tag("div", tag("h3", speech.say(name)), strip(cells, SPANS[name], found.until[name], speech))
+        for name, cells in found.strips.items()
     ]
     title = tag("h2", speech.say("strip", span=speech.say("90d")), class_="away")
-    return {
-        "history": join([
-            tag("section", title, *strips, legend(speech), class_="strips"),
-            _latency(found.points, span, path, speech, now),
-        ]),
-        "outcomes": _outcomes(found.totals, speech),
-        "holders": _holders(found.totals, speech),
-        "recent": _recent(found.recent, speech, public, now),
-    }  # fmt: skip
+    return tag("section", title, *strips, legend(speech), class_="strips", id="strips")
 
 
-def _latency(points: Sequence[Point], span: Span, path: str, speech: Speech, now: float) -> Html:
-    chosen = [
-        tag("li", tag("a", speech.say(name), href=f"{path}{'&' if '?' in path else '?'}span={name}#latency",
-            aria_current="true" if name == span.name else None))
-        for name in SPANS
-    ]  # fmt: skip
+def _points(points: Sequence[Point], speech: Speech, now: float) -> Html:
+    """The delays as a table, from which the chart is drawn."""
     heads = [speech.say(key) for key in ("sent", "mails", "least", "median", "most")]
     rows = [
         row(speech.when(it.begin, now), str(it.number), *(speech.long(x) for x in (it.least, it.median, it.most)),
             numbers=4, data_point=f"{it.begin:.0f} {it.least:.4g} {it.median:.4g} {it.most:.4g}")
         for it in points
     ]  # fmt: skip
-    labels = {f"data_{key}": speech.say(key) for key in ("least", "median", "most", "open")}
-    caption = speech.say("chart")
-    chart = tag("figure", tag("div", id="chart", aria_hidden="true", data_span=span.seconds, **labels),
-                tag("figcaption", caption), hidden=True, id="figure")  # fmt: skip
-    numbers = tag("details", tag("summary", speech.say("chart.table")), table(caption, heads, rows, 4, shown=False),
-                  open=True, id="points")  # fmt: skip
-    nothing = [] if rows else [tag("p", speech.say("chart.none"))]
-    spans = tag("ul", *chosen, class_="chips")
-    return section(speech.say("latency"), spans, *nothing, chart, numbers if rows else "", id_="latency")
+    made = table(speech.say("chart"), heads, rows, 4, shown=False) if rows else tag("p", speech.say("chart.none"))
+    return tag("details", tag("summary", speech.say("chart.table")), made, open=True, id="points")
+
+
+def _latency(points: Html, span: Span, path: str, speech: Speech) -> Html:
+    chosen = [
+        tag("li", link(path, speech.say(name), current=name == span.name, lang=speech.language, span=name))
+        for name in SPANS
+    ]
+    box = tag("div", id="chart", aria_hidden="true", data_span=span.seconds)
+    chart = tag("figure", box, tag("figcaption", speech.say("chart")), hidden=True, id="figure")
+    return section(speech.say("latency"), tag("ul", *chosen, class_="chips"), chart, points)
 
 
 def _outcomes(totals: Totals, speech: Speech) -> Html:
@@ -122,13 +125,10 @@ def _outcomes(totals: Totals, speech: Speech) -> Html:
     if found := totals.latencies:
         ranks = (("median", found.median), ("p95", found.p95), ("p99", found.p99), ("most", found.most))
         made += [tag("dl", *(tag("div", tag("dt", speech.say(key)), tag("dd", speech.long(it))) for key, it in ranks))]
-    return section(title, *made)
+    return section(title, *made, id_="outcomes")
 
 
 def _holders(totals: Totals, speech: Speech) -> Html:
-    number = sum(mails for mails, _ in totals.holders.values())
-    if not number:
-        return Html()
     title = speech.say("holders")
     heads = [speech.say(key) for key in ("holder", "share", "mails", "each")]
     found = sorted(totals.holders.items(), key=lambda item: -item[1][1])
@@ -137,7 +137,7 @@ def _holders(totals: Totals, speech: Speech) -> Html:
         row(speech.say(segment), _bar(held / every), str(mails), speech.long(held / mails), numbers=2)
         for segment, (mails, held) in found
     ]
-    return section(title, table(title, heads, rows, 2, shown=False))
+    return section(title, table(title, heads, rows, 2, shown=False), id_="holders")
 
 
 def _recent(found: Sequence[Summary], speech: Speech, public: bool, now: float) -> Html:
@@ -149,7 +149,7 @@ def _recent(found: Sequence[Summary], speech: Speech, public: bool, now: float) 
         for it in found
     ]  # fmt: skip
     made = table(title, heads, rows, 1, shown=False) if rows else tag("p", speech.say("recent.none"))
-    return section(title, made)
+    return section(title, made, id_="recent")
 
 
 def _fate(it: Summary, speech: Speech) -> str:
@@ -167,19 +167,20 @@ def _bar(share: float) -> Html:
     return tag("svg", path, class_="bar", viewBox="0 0 1 1", preserveAspectRatio="none", aria_hidden="true")
 
 
-def content(route: Route, parts: Mapping[str, Html], record: Mapping[str, Html], speech: Speech) -> Html:
+def content(route: Route, parts: Mapping[str, Html], span: Span, speech: Speech) -> Html:
     """The page of these parts."""
-    people = speech.say("from_to", sender=route.sender, recipient=route.recipient) if route.sender else ""
-    nothing = Html()
+    path = f"/route/{route.name}"
+    people = [speech.say("from_to", sender=route.sender, recipient=route.recipient)] if route.sender else []
     return join([
         tag("p", link("/", f"← {speech.say('all')}", lang=speech.language), class_="back"),
         tag("h1", route.name),
-        tag("p", people, class_="quiet") if people else nothing,
+        *(tag("p", text, class_="quiet") for text in people),
         parts["state"],
-        record["history"],
+        parts["strips"],
+        _latency(parts["points"], span, path, speech),
         parts["incidents"],
-        tag("div", record.get("outcomes", nothing), parts["flying"], class_="pair"),
-        tag("div", record.get("holders", nothing), parts["stages"], class_="pair"),
-        record.get("recent", nothing),
+        tag("div", parts["outcomes"], parts["flying"], class_="pair"),
+        tag("div", parts["holders"], parts["stages"], class_="pair"),
+        parts["recent"],
         parts["now"],
     ])  # fmt: skip

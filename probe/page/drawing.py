@@ -19,7 +19,7 @@ from probe.page.facts import Health, Route, Source, public, public_figures, publ
 from probe.page.html import Html, tag
 from probe.page.live import Parts
 from probe.page.past import Past
-from probe.page.strip import SPANS
+from probe.page.strip import SPANS, Span
 from probe.page.words import Speech
 
 _UNUSED = 30  # paces after which parts that nobody watches are forgotten
@@ -32,16 +32,16 @@ class Drawing:
 
     def __init__(self, source: Source, past: Past, pace: float) -> None:
         self._source, self._past, self._pace = source, past, pace
-        self._parts: dict[tuple[Language, str, bool], Parts] = {}
+        self._parts: dict[tuple[Language, str, str, bool], Parts] = {}
 
-    async def parts(self, speech: Speech, name: str) -> Parts:
-        """Those of this route's page, "" for that of all; fresh."""
+    async def parts(self, speech: Speech, name: str, span: Span = SPANS["24h"]) -> Parts:
+        """Those of this route's page, with this span's chart; "" for that of all; fresh."""
         now, hidden = asyncio.get_running_loop().time(), self._source.is_public()
         for old in [key for key, it in self._parts.items() if now - it.used > _UNUSED * self._pace]:
             del self._parts[old]
-        key = speech.language, name, hidden
+        key = speech.language, name, span.name if name else "", hidden
         if key not in self._parts:
-            make = partial(self._route, name) if name else self._all
+            make = partial(self._route, name, span) if name else self._all
             self._parts[key] = Parts(partial(make, speech, hidden), lambda: self._source.now().wall, self._pace, now)
         parts = self._parts[key]
         await parts.refresh()
@@ -83,13 +83,15 @@ class Drawing:
         parts.put("incidents", (found, now.wall // 60), lambda: overview.incidents(found, now.wall, speech))
         parts.put("now", None, lambda: _now(speech, now))
 
-    async def _route(self, name: str, speech: Speech, hidden: bool, parts: Parts) -> None:
+    async def _route(self, name: str, span: Span, speech: Speech, hidden: bool, parts: Parts) -> None:
         now = self._source.now()
         route = self._shown(name, now, hidden)
         if route is None:
             return  # it was removed from the configuration; the page stays as it was
         figures, found = self._source.figures(name), await self._incidents([route], now, name)
         known = public_figures(figures) if hidden else figures
+        record = await self._past.detail(name, span, now.wall)
+        parts.put_together(record, lambda: detail.past(record, speech, hidden, now.wall))
         parts.put("state", None, lambda: detail.state(route, speech))
         parts.put("flying", None, lambda: detail.flying(known, now, speech))
         parts.put("stages", None, lambda: detail.stages(known, now, speech))

@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, get_args
-from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -22,11 +21,11 @@ from probe.page import detail, overview
 from probe.page.assets import assets, paths
 from probe.page.drawing import Drawing
 from probe.page.facts import Route, Source
-from probe.page.frame import document
+from probe.page.frame import address, document
 from probe.page.html import Html, tag
 from probe.page.live import Parts, event
 from probe.page.past import Past
-from probe.page.strip import SPANS
+from probe.page.strip import SPANS, Span
 from probe.page.words import Speech, choose
 
 VIEWERS = 200  # live streams at a time; more are told to come back later
@@ -49,7 +48,7 @@ class Face:
     `pace` seconds of the loop, whose days may be minutes."""
 
     def __init__(self, source: Source, past: Past, zone: tzinfo, pace: float = 1.0) -> None:
-        self._source, self._past, self._zone, self._pace = source, past, zone, pace
+        self._source, self._zone, self._pace = source, zone, pace
         self._drawing = Drawing(source, past, pace)
         self._ending = asyncio.Event()
         self.viewers = 0
@@ -87,17 +86,14 @@ class Face:
         return self._page(request, speech, speech.say("title"), content, parts, ["page.js"], asked)
 
     async def _detail(self, request: web.Request) -> web.Response:
-        speech, now = self._speech(request), self._source.now().wall
+        speech = self._speech(request)
         route = self._drawing.route(request.match_info["name"])
         if route is None:
             text = tag("p", speech.say("not_found"))
             return self._page(request, speech, speech.say("title"), text, None, [], {}, status=404)
-        parts = await self._drawing.parts(speech, route.name)
-        span = SPANS.get(request.query.get("span", ""), SPANS["24h"])
-        found = await self._past.detail(route.name, span, now)
-        path = f"{request.path}?lang={speech.language}"
-        past = detail.past(found, span, path, speech, self._source.is_public(), now)
-        content = detail.content(route, parts.html, past, speech)
+        span = _span(request)
+        parts = await self._drawing.parts(speech, route.name, span)
+        content = detail.content(route, parts.html, span, speech)
         kept = {"span": span.name} if "span" in request.query else {}
         scripts = ["uplot.js", "chart.js", "page.js"]
         return self._page(request, speech, f"{route.name} – {speech.say('title')}", content, parts, scripts, kept)
@@ -107,14 +103,14 @@ class Face:
         scripts: list[str], kept: Mapping[str, str], status: int = 200,
     ) -> web.Response:  # fmt: skip
         languages: dict[Language, str] = {
-            language: _url(request.path, {**kept, "lang": language}) for language in get_args(Language)
+            language: address(request.path, {**kept, "lang": language}) for language in get_args(Language)
         }
         data: dict[str, Any] = {}
         if parts:
             live = {**kept, "lang": speech.language, "route": request.match_info.get("name", ""), "after": parts.serial}
             now = self._source.now().wall
             offset = datetime.fromtimestamp(now, self._zone).utcoffset() or timedelta()
-            data = {"data_stream": _url("/live", live), "data_offset": int(offset.total_seconds())}
+            data = {"data_stream": address("/live", live), "data_offset": int(offset.total_seconds())}
         text = document(speech, title, content, paths(), scripts, languages, **data)
         response = web.Response(text=text, status=status, content_type="text/html", headers={**_HEADERS, **_FRESH})
         response.headers["Content-Language"] = speech.language
@@ -134,7 +130,7 @@ class Face:
         self.viewers += 1
         try:
             await response.prepare(request)
-            await self._send(response, speech, name, asked, _serial(request))
+            await self._send(response, speech, name, _span(request), asked, _serial(request))
         except (ConnectionError, TimeoutError):
             pass  # the viewer has gone, or does not read
         finally:
@@ -142,13 +138,13 @@ class Face:
         return response
 
     async def _send(
-        self, response: web.StreamResponse, speech: Speech, name: str, asked: Mapping[str, str], serial: int
+        self, response: web.StreamResponse, speech: Speech, name: str, span: Span, asked: Mapping[str, str], serial: int
     ) -> None:
         loop = asyncio.get_running_loop()
         shown: Collection[str] | None = None
         quiet = loop.time()
         while not self._ending.is_set():
-            parts = await self._drawing.parts(speech, name)
+            parts = await self._drawing.parts(speech, name, span)
             if serial > parts.serial:
                 serial = 0  # of a time before the clock was set back
             wanted = _wanted(parts, asked)
@@ -199,6 +195,6 @@ def _serial(request: web.Request) -> int:
     return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else 0
 
 
-def _url(path: str, query: Mapping[str, object]) -> str:
-    asked = urlencode({key: value for key, value in query.items() if value})
-    return f"{path}?{asked}" if asked else path
+def _span(request: web.Request) -> Span:
+    """Which time the chart is to show."""
+    return SPANS.get(request.query.get("span", ""), SPANS["24h"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from probe.core.phrases import Language
 from probe.core.trouble import RouteState
@@ -58,10 +58,15 @@ def row(*cells: str, numbers: int = 0, **attributes: object) -> Html:
     return tag("tr", *made, **attributes)
 
 
-def link(path: str, *text: str, **query: str) -> Html:
-    """A link within the page that keeps what was asked for."""
+def link(path: str, /, *text: str, current: bool = False, **query: object) -> Html:
+    """A link within the pages, with what is to be asked for; `current`: where the reader is."""
+    return tag("a", *text, aria_current="true" if current else None, href=address(path, query))
+
+
+def address(path: str, query: Mapping[str, object]) -> str:
+    """A path with what is asked for; quoted, for names may be anything."""
     asked = urlencode({key: value for key, value in query.items() if value})
-    return tag("a", *text, href=f"{path}?{asked}" if asked else path)
+    return quote(path) + (f"?{asked}" if asked else "")
 
 
 def document(

@@ -30,6 +30,7 @@ class Parts:
     routes: dict[str, Route] = field(default_factory=dict)  # of the list, by the same ids
     serial: int = 0
     _keys: dict[str, object] = field(default_factory=dict)
+    _key: object = None
     _changed: dict[str, int] = field(default_factory=dict)
     _ordered: int = 0
     _made: float = float("-inf")
@@ -50,9 +51,18 @@ class Parts:
         if self._keys.get(name) == key and key is not None:
             return
         self._keys[name] = key
-        made = html()
-        if self.html.get(name) != made:
-            self.html[name] = made
+        self._set(name, html())
+
+    def put_together(self, key: object, parts: Callable[[], Mapping[str, Html]]) -> None:
+        """The same of parts that are made together; while it is the very same key."""
+        if self._key is not key or key is None:
+            self._key = key
+            for name, html in parts().items():
+                self._set(name, html)
+
+    def _set(self, name: str, html: Html) -> None:
+        if self.html.get(name) != html:
+            self.html[name] = html
             self._changed[name] = self.serial
 
     def arrange(self, routes: Mapping[str, Route]) -> None:

@@ -80,8 +80,7 @@ def head(routes: Sequence[Route], health: Health, speech: Speech, state: str, q:
 
 
 def _chip(state: str, text: str, number: int, chosen: str, lang: str, q: str) -> Html:
-    made = link("/", text, tag("b", str(number)), lang=lang, state=state, q=q)
-    return Html(made.replace("<a ", '<a aria-current="true" ', 1)) if state == chosen else made
+    return link("/", text, tag("b", str(number)), current=state == chosen, lang=lang, state=state, q=q)
 
 
 def search(speech: Speech, state: str, q: str) -> Html:

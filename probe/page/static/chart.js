@@ -6,10 +6,9 @@
   const table = document.getElementById("points");
   const offset = Number(document.body.dataset.offset); // seconds east of UTC, as the page's texts
   let ahead = 0; // seconds by which the page's clock is before this browser's
-  const span = Number(box?.dataset.span);
+  const span = Number(box.dataset.span);
   const now = () => Date.now() / 1000 + ahead;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
-  const words = box?.dataset;
   let chart;
 
   const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"], [0.001, "ms"]];
@@ -76,7 +75,7 @@
     const ink = colour("--quiet"), line = colour("--line");
     const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const narrow = box.clientWidth < 500;
-    const series = (name, options) => ({ label: words[name], points: { show: false }, spanGaps: false, ...options });
+    const series = (options) => ({ points: { show: false }, ...options });
     chart = new uPlot({
       width: box.clientWidth, height: box.clientHeight,
       tzDate: (at) => new Date((at + offset + new Date(at * 1000).getTimezoneOffset() * 60) * 1000),
@@ -91,18 +90,17 @@
       ],
       series: [
         {},
-        series("least", { stroke: "transparent" }),
-        series("median", { stroke: colour("--link"), width: 2, points: { show: (u) => u.bbox.width / devicePixelRatio > 7 * u.data[0].length, size: 4, fill: colour("--link") } }),
-        series("most", { stroke: colour("--link"), width: 0.75, dash: [2, 2] }),
+        series({ stroke: "transparent" }),
+        series({ stroke: colour("--link"), width: 2, points: { show: (u) => u.bbox.width / devicePixelRatio > 7 * u.data[0].length, size: 4, fill: colour("--link") } }),
+        series({ stroke: colour("--link"), width: 0.75, dash: [2, 2] }),
       ],
       bands: [{ series: [3, 1], fill: colour("--link") + "22" }],
       hooks: { draw: [openBars] },
     }, points(), box);
   }
 
-  if (!box || !table && !flying().length) return;
   figure.hidden = false;
-  if (table) table.open = false;
+  table.open = false;
   setClock();
   draw();
   let width = box.clientWidth;

@@ -45,7 +45,12 @@
         said.textContent = `${name}: ${now.dataset.word}`;
       }
       if (now.dataset.title) document.title = now.dataset.title;
+      if (old.open !== undefined) now.open = old.open;
+      const [from, to] = [old, now].map((it) => it.querySelector(".scroll"));
+      const [top, left, focused] = [from?.scrollTop, from?.scrollLeft, from && from === document.activeElement];
       old.replaceWith(now);
+      if (to && from) to.scrollTo(left, top);
+      if (focused) to?.focus({ preventScroll: true });
     }
   }
 
