@@ -7,7 +7,8 @@ A mail travels through this package in the order of these files:
     mail/smtp.py       the way out               mail/watcher.py, mail/imap.py    the way back in
     core/match.py      which probe was that?     core/dsn.py                      did it come back?
     core/state.py      what became of it         recorder.py, ledger/             the record, in memory and on disk
-    metrics/, web.py, cli.py                     how people and Prometheus learn of it
+    incidents.py       is the route in trouble?
+    metrics/, page/, web.py, cli.py              how people and Prometheus learn of it
 
 `daemon.py` composes them; imports go one way: core <- shells <- daemon <- cli (tests/test_house.py holds the arrows).
 """

@@ -83,7 +83,7 @@
       legend: { show: false },
       scales: { x: { range: () => [now() - span, now() + span / 100] }, y: { distr: 3, range } },
       axes: [
-        { ...axis, space: narrow || span > 86400 ? 100 : 80, values: [[86400, "{YYYY}-{MM}-{DD}"], [3600, "{HH}:{mm}"], [60, "{HH}:{mm}"]].map(
+        { ...axis, space: narrow || span > 86400 ? 100 : 80, values: [[86400, "{MM}-{DD}"], [3600, "{HH}:{mm}"], [60, "{HH}:{mm}"]].map(
           ([size, format]) => [size, format, null, null, size < 86400 ? "\n{MM}-{DD}" : null, null, null, null, 1]) },
         { ...axis, size: 64, values: (_, marks) => marks.map((mark) => (mark === null ? null : duration(mark))),
           splits: (u) => MARKS.filter((mark) => mark >= u.scales.y.min && mark <= u.scales.y.max), filter: (_, marks) => marks },
