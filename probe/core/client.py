@@ -19,14 +19,22 @@ from typing import NamedTuple
 from probe.core.trace import Clause, Token, Trace, without_brackets
 
 _HELO = re.compile(r"(?<![\w-])(?:(?:HELO|EHLO|LHLO)[\x20=]|claiming to be)\x20*\"?([^\x20\")]*)", re.I)
+_MORE = re.compile(r"[\x20=]")  # most comments are but an address
 _IDENT = re.compile(r"(?<![\w-])ident=(\S+)", re.I)
+_ASIDE = re.compile(r"(?<![\w-])account\x20(?:<[^>]*+>|\S++)|\"[^\"]*+\"@", re.I)  # CommuniGate; PMDF: "port 25"@
 _VERIFIED = re.compile(r"\]\x20verified\b", re.I)
 _LITERAL = re.compile(r"\[([^\[\]]*+)\]")
-_IPV4 = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3})(?:[:.]\d{1,5})?")  # Exim 3 has a dot before the port
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_BEHIND = r"(?:[:.]\d{1,5}|_\w{1,20})?"  # a port, of Exim 3 with a dot; "_trustedrelay"
+_IPV4 = re.compile(rf"({_OCTET}(?:\.{_OCTET}){{3}}){_BEHIND}", re.A)
 _IPV6 = re.compile(r"(?:IPv6:)?([0-9a-f]{0,4}:[0-9a-f.:]{1,45})(?:%\w+)?", re.I)
 _HOST = re.compile(r"[\w-]++(?:\.[\w-]++)++\.?")
 _PORT = re.compile(r"([^:]++):\d{1,5}")
-_NO_NAMES = {"unknown", "unverified", "verified", "softdnserr", "nodnsquery", "local"}
+_NO_NAME = re.compile(
+    r"(?:unknown(?:[_-]?(?:domain|host|name))?|(?:un)?verified|softdnserr|nodnsquery|no\.name\.available|local):?"
+    r"|.*[\[\]\"<>=].*",
+    re.I,
+)
 _MOST = 8  # comments that are looked at
 
 
@@ -45,28 +53,29 @@ def read_client(trace: Trace, *, name_is_verified: bool) -> Client:
     clause = _from(trace)
     if not clause:
         return Client()
-    name = "" if clause[0].comment else clause[0].text
     words = [token.text for token in clause if not token.comment]
+    name = "" if clause[0].comment else " ".join(words) if words[1:] == ["pickup", "service"] else clause[0].text
     comments = [token.text for token in clause if token.comment][:_MOST]
     said = [_peer(comment) for comment in comments]
     rdns = next((peer.rdns for peer in said if peer.rdns), "")
     ident = next((peer.ident for peer in said if peer.ident), "")
-    called = [match for text in (*comments, " ".join(words)) if (match := _HELO.search(text))]
+    called = [match for text in (*comments, " ".join(words)) if _MORE.search(text) and (match := _HELO.search(text))]
     helo = next((match[1] for match in called if match[1]), "")
     literals = (address(word) for word in words[1:] if word[0] == "[")
     named = address(name)
     ip = next(filter(None, (*(peer.ip for peer in said), *literals)), named)
-    verified = called or ident or (name_is_verified and ip) or any(map(_VERIFIED.search, comments))
-    if not rdns and verified and not named and name.lower() not in _NO_NAMES:
+    verified = called or ident or name_is_verified or any(map(_VERIFIED.search, comments))
+    if not rdns and verified and (ip or "." in name) and not (named or _NO_NAME.fullmatch(name)):
         rdns = host(name)
-    return Client(host(name), ip, helo or (name if ip else ""), rdns, ident)
+    return Client(host(name), ip, helo or (name.strip('"') if ip else ""), rdns, ident)
 
 
 def address(word: str) -> str:
     """The IP address that this word is, with or without brackets, port, zone and prefixes; "" if it is none."""
     word = word.strip("[] ")
-    match = _IPV4.fullmatch(word) or _IPV6.fullmatch(word)
-    if not match:
+    if match := _IPV4.fullmatch(word):
+        return match[1]
+    if not (match := _IPV6.fullmatch(word)):
         return ""
     try:
         found = ipaddress.ip_address(match[1])
@@ -78,7 +87,7 @@ def address(word: str) -> str:
 
 def host(word: str) -> str:
     """The name without brackets and port."""
-    name = without_brackets(word)
+    name = without_brackets(word).strip('"')
     match = _PORT.fullmatch(name)
     return match[1] if match else name
 
@@ -96,17 +105,22 @@ def _from(trace: Trace) -> Clause:
 
 def _peer(comment: str) -> Client:
     """What one comment says, without the names of HELO."""
-    ident = _IDENT.search(comment)
-    rest = _IDENT.sub("", _HELO.sub("", comment)).strip()
-    literal = _LITERAL.search(rest)
+    ident, rest = None, comment
+    if _MORE.search(comment):
+        ident = _IDENT.search(comment)
+        rest = _ASIDE.sub("", _IDENT.sub("", _HELO.sub("", comment))).strip()
+    literals = list(_LITERAL.finditer(rest)) if "[" in rest else []
+    literal = next((it for it in literals if address(it[1])), literals[0] if literals else None)
     words = (rest[: literal.start()] if literal else rest).split(maxsplit=8)
     ip = address(literal[1]) if literal else ""
-    if not literal and 0 < len(words) < 4:
-        user, at, word = max((words[0].rpartition("@"), words[-1].rpartition("@")), key=lambda it: bool(address(it[2])))
-        if ip := address(word):
-            words = [user + at] if at else words[:-1]
+    if not literal and 0 < len(words) < 4:  # "dsl-9.example 192.0.2.1", "joe@192.0.2.1 with login"
+        for place, word in enumerate(words[:2] if len(words) < 3 else words[:1]):
+            user, at, last = word.rpartition("@")
+            if ip := address(last):
+                words = [user + at] if at else words[:place]
+                break
     if not words or not (literal or ip or len(words) == 1):
         return Client(ip=ip, ident=ident[1] if ident else "")
     user, at, name = words[-1].rpartition("@")
-    known = name and name.lower().rstrip(":") not in _NO_NAMES and (literal or _HOST.fullmatch(name))
+    known = name and (literal or _HOST.fullmatch(name)) and not (_NO_NAME.fullmatch(name) or address(name))
     return Client(ip=ip, rdns=name if known else "", ident=ident[1] if ident else user if at else "")

@@ -25,7 +25,7 @@ _HOURS = {
 }
 
 _ZONE = (
-    r"(?:(?:(?:GMT|UTC?)\x20?)?(?P<sign>[+-])(?P<offset>\d{1,2}:\d\d|\d{1,6})(?![\d:])"
+    r"(?:(?P<from>(?:GMT|UTC?)\x20?)?(?P<sign>[+-])(?P<offset>\d{1,2}:\d\d|\d{1,6})(?![\d:])"
     r"|(?P<name>[A-Z]{1,5})(?![\w+-]))"
 )
 _TIME = (
@@ -135,8 +135,8 @@ def _offset(match: re.Match[str]) -> timedelta | None:
         hours = _HOURS.get(match["name"].upper())
         return None if hours is None else timedelta(hours=hours)
     digits = match["offset"].replace(":", "")
-    if len(digits) not in {2, 4} and ":" not in match["offset"]:
+    if len(digits) not in {2, 4} and ":" not in match["offset"] and not (len(digits) == 1 and match["from"]):
         return None
-    hours, minutes = (int(digits), 0) if len(digits) == 2 else (int(digits[:-2]), int(digits[-2:]))
+    hours, minutes = (int(digits), 0) if len(digits) <= 2 else (int(digits[:-2]), int(digits[-2:]))
     sign = -1 if match["sign"] == "-" else 1
     return sign * timedelta(hours=hours, minutes=minutes) if hours <= 24 and minutes < 60 else None

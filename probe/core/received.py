@@ -32,13 +32,15 @@ _TLS = re.compile(r"(?<![\w.-])((?:TLS|SSL)[v_-]?\d(?:[._]\d)?(?:/SSLv\d)?)(?![\
 _CIPHER = re.compile(
     r"(?::|\)\x20tls\x20|,?\x20?(?:with\x20)?ciphers?[\x20=:]\x20?|,\x20\d+\x20?bits,\x20)([\w+-]+)", re.I
 )
-_ONLY_CIPHER = re.compile(r"(?<![\w.-])cipher=([\w+-]+)|(?<![\w-])([\w-]++)\x20encrypted\x20SMTP", re.I)
-_NO_SOFTWARE = re.compile(r"\[|envelope-|using\x20|version=|(?:TLS|SSL)[v_-]?\d", re.I)
-_AUTH = (
-    (re.compile(r"AUTH[:=]\x20?([\w-]+)", re.I), r"\1"),  # Courier
-    (re.compile(r"Authenticated sender:", re.I), "Postfix"),
-    (re.compile(r"authenticated(?:\x20bits=|\x20\(|\Z)", re.I), "Sendmail"),
-    (re.compile(r"account\x20\S+\x20", re.I), "CommuniGate"),
+_ONLY_CIPHER = re.compile(r"(?<![\w.-])(?:cipher=|UNKNOWN:)([\w+-]+)|(?<![\w-])([\w-]++)\x20encrypted\x20SMTP", re.I)
+_NO_SOFTWARE = re.compile(
+    r"(?:\S+\x20)?\[|(?:envelope-|cipher|using\x20|version=|node=|via\x20)|(?:TLS|SSL)(?:[v_-]?\d|\Z)|UNKNOWN:", re.I
+)
+_AUTH = re.compile(  # Courier; GMX; Yahoo. Else the group that it is says who
+    r"(?:AUTH[:=]\x20?|via\x20(?=HTTP\w?\Z)|(?:\S*@)?\[?[\d.]{7,15}\]?\x20with\x20(?=[\w-]+\Z))(?P<said>[\w-]+)"
+    r"|(?P<Postfix>Authenticated\x20sender:)|(?P<Sendmail>authenticated(?:\x20bits=|\x20\(|\Z))"
+    r"|(?P<CommuniGate>account\x20\S+\x20)|(?P<CriticalPath>authenticated\x20as\x20)",
+    re.I,
 )
 
 
@@ -79,10 +81,9 @@ def hops(head: Head) -> tuple[Hop, ...]:
 def parse(value: str | bytes) -> Hop:
     """What one field says: its value, folded or not."""
     trace = take_apart(value)
-    with_, id_, software = _with(trace), _id(trace), _software(trace)
+    (with_, protocol), id_, software = _with(trace), _id(trace), _software(trace)
     qmail = with_ == "SMTP" and not id_ and not software and "[" not in trace.line
     client = read_client(trace, name_is_verified=software.startswith("Exim") or qmail)
-    protocol = _protocol(with_)
     version, cipher = _tls(trace.line, with_)
     return Hop(
         from_=client.name,
@@ -140,9 +141,12 @@ def _by(trace: Trace) -> str:
     return next((host(token.text) for token in servers if not token.comment and token.text != "uid"), "")
 
 
-def _with(trace: Trace) -> str:
+def _with(trace: Trace) -> tuple[str, str]:
+    """(as written, as a keyword)"""
     words = trace.words("with")
-    return words[0] if words and _protocol(words[0]) else " ".join(words)
+    if words and (protocol := _protocol(words[0])):
+        return words[0], protocol
+    return " ".join(words), _protocol(" ".join(words[1:]))
 
 
 def _id(trace: Trace) -> str:
@@ -155,7 +159,7 @@ def _id(trace: Trace) -> str:
 def _for(trace: Trace) -> str:
     id_words = trace.words("id")
     words = trace.words("for") or (id_words[1:] if _glued(id_words) else [])
-    if words and words[0].lower() == "multiple":  # recipients
+    if words and words[0].lower().strip("<>") in {"multiple", "multiple-recipients"}:
         return ""
     return without_brackets(next((word for word in words if word.startswith("<")), "".join(words[:1])))
 
@@ -167,7 +171,7 @@ def _glued(words: list[str]) -> bool:
 
 def _envelope_from(trace: Trace) -> str:
     """A comment or a clause of its own; or a second `from`, which XMail has behind the recipient."""
-    if match := _ENVELOPE_FROM.search(trace.line):
+    if "envelope-" in trace.line.lower() and (match := _ENVELOPE_FROM.search(trace.line)):
         return match[1] or match[2] or ""
     addresses = (clause[0].text for name, clause in trace.behind("by") if name == "from" and clause)
     return without_brackets(next((text for text in addresses if text[:1] == "<" and "@" in text), ""))
@@ -193,18 +197,19 @@ def _protocol(words: str) -> str:
 
 def _tls(line: str, with_: str) -> tuple[str, str]:
     """(version, cipher suite)"""
-    if version := _TLS.search(line):
+    low = line.lower()
+    if ("tls" in low or "ssl" in low) and (version := _TLS.search(line)):
         cipher = _CIPHER.match(line, version.end())
         return version[1], cipher[1] if cipher else ""
-    if cipher := _ONLY_CIPHER.search(line):
+    if any(map(low.__contains__, ("cipher", "encrypted", "unknown:"))) and (cipher := _ONLY_CIPHER.search(line)):
         return "", cipher[1] or cipher[2]
     way = with_.split("/")  # IronPort: ESMTP/TLS/DHE-RSA-AES256-SHA
     return "", way[2] if len(way) == 3 and way[1].upper() == "TLS" else ""
 
 
 def _auth(comments: list[str]) -> str:
-    found = (match.expand(said) for text in comments for pattern, said in _AUTH if (match := pattern.match(text)))
-    return next(found, "")
+    found = next(filter(None, map(_AUTH.match, comments)), None)
+    return (found["said"] or found.lastgroup or "") if found else ""
 
 
 def _says_authenticated(protocol: str, ip: str) -> bool:

@@ -24,8 +24,8 @@ _KEYWORDS = {
     *("tls", "over"),  # of Exim, of Microsoft
 }
 _COMMENT = "\0"  # in its place; no printable line has any
-_WORD = re.compile(r"<[^<>\0]*+>|\[[^\[\]\0]*+\]|[;\0]|[^\x20;<\[\0]+|[<\[]")
-_BEFORE_STAMP = re.compile(r";\x20?(?:[^\W\d]{2,9}[,.]?\x20{0,2})?\Z")  # a day of the week may stand between
+_WORD = re.compile(r"<[^<>\0]*+>|\[[^\[\]\0]*+\]|\"[^\"\0]*+\"(?![^\x20;])|[;\0]|[^\x20;<\[\0]+|[<\[]")
+_BEFORE_STAMP = re.compile(r";\x20?\(?(?:[^\W\d]{2,9}[,.]?\x20{0,2})?\Z")  # a day of the week may stand between
 _WEEKDAY = re.compile(r"(?<!\w)(?:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6}[,.]?\x20?\Z", re.I)
 
 
