@@ -138,6 +138,81 @@ FORMS = {
         f"; {NOON}",
         {"ip": "198.51.100.1", "helo": "lap", "auth": "CommuniGate", "rdns": None},
     ),
+    "communigate, an account and its address": (
+        f"from [198.51.100.1] (account joe@c.example [198.51.100.1] verified) by c.example (CommuniGate Pro SMTP 6)"
+        f" with ESMTPA id 9; {NOON}",
+        {"ip": "198.51.100.1", "rdns": None, "ident": None, "auth": "CommuniGate"},
+    ),
+    "sun": (
+        f"from lap ([unknown] [198.51.100.1]) by s.example (Sun Java(tm) System Messaging Server 7 (built May 1 2009))"
+        f" with ESMTPA id <0N@s.example>; {NOON}",
+        {"from": "lap", "helo": "lap", "ip": "198.51.100.1", "rdns": None, "id": "0N@s.example"},
+    ),
+    "pmdf": (
+        f'from v.example ("port 1406"@[198.51.100.1]) by p.example (PMDF V5 #4) with ESMTP id <01@p.example>; {NOON}',
+        {"from": "v.example", "ip": "198.51.100.1", "ident": None, "rdns": None},
+    ),
+    "pmdf, a name": (
+        f'from v.example ("port 14"@v7.example) by p.example (PMDF V5 #4) id <01@p.example>; {NOON}',
+        {"rdns": "v7.example", "ident": None, "ip": None},
+    ),
+    "zoho, no name": (
+        f"from [10.1.1.1] (198.51.100.1 [198.51.100.1]) by z.example with SMTPS id 1.5; {NOON}",
+        {"ip": "198.51.100.1", "rdns": None, "protocol": "SMTPS"},
+    ),
+    "symantec, no name": (
+        f"from s (Unknown_Domain [198.51.100.1]) by y.example (Symantec Mail) with SMTP id 7A.BC; {NOON}",
+        {"helo": "s", "ip": "198.51.100.1", "rdns": None},
+    ),
+    "ecelerity": (
+        f"from [198.51.100.1] ([[198.51.100.1:1214]) by e.example (envelope-from <a@e.example>) (ecelerity 3 r(9)) with"
+        f" ECSTREAM id xS/71; {NOON}",
+        {"ip": "198.51.100.1", "rdns": None, "protocol": "ECSTREAM", "envelope_from": "a@e.example"},
+    ),
+    "yahoo, who logged in": (
+        f"from unknown (HELO lap) (joe@198.51.100.1 with login) by y.example with SMTP; {NOON}",
+        {"ip": "198.51.100.1", "helo": "lap", "ident": "joe", "auth": "login", "rdns": None},
+    ),
+    "yahoo, who did not": (
+        f"from unknown (HELO ?10.1.1.1?) (198.51.100.1 with ) by y.example with SMTP; {NOON}",
+        {"ip": "198.51.100.1", "auth": None, "rdns": None},
+    ),
+    "vpopmail": (
+        f"from unknown (HELO lap) (joe@v.example@198.51.100.1_trustedrelay) by v.example with ESMTPA; {NOON}",
+        {"ip": "198.51.100.1", "ident": "joe@v.example", "rdns": None, "auth": "ESMTPA"},
+    ),
+    "qpsmtpd": (
+        f"from q.example (HELO q) (198.51.100.1) (smtp-auth username joe, mechanism cram-md5) by m.example (qpsmtpd/1)"
+        f" with (TLS_AES_128_X encrypted) ESMTPS; {NOON}",
+        {"rdns": "q.example", "auth": "cram-md5", "tls_cipher": "TLS_AES_128_X", "protocol": "ESMTPS"},
+    ),
+    "critical path": (
+        f"from lap (198.51.100.1) by c.example (8.5.1) (authenticated as joe@c.example) id 4C1A; {NOON}",
+        {"helo": "lap", "rdns": None, "auth": "CriticalPath", "id": "4C1A"},
+    ),
+    "webmail, in a comment": (
+        f"from [198.51.100.1] by 3app.example (via HTTP); {NOON}",
+        {"ip": "198.51.100.1", "auth": "HTTP", "by": "3app.example"},
+    ),
+    "webmail, behind a proxy": (
+        f"from 198.51.100.1 (proxying for 10.1.1.1) (SquirrelMail authenticated user joe) by w with HTTP; {NOON}",
+        {"ip": "198.51.100.1", "auth": "HTTP"},
+    ),
+    "exim, a local sender": (
+        f"from uucp (helo=alpha) by e.example with local-bsmtp (Exim 3.36 #1) id 1k1R; {NOON}",
+        {"from": "uucp", "helo": "alpha", "rdns": None, "protocol": "SMTP"},
+    ),
+    "exim, tls of no known version": (
+        f"from [198.51.100.1] (port=528 helo=[10.1.1.1]) by e.example with esmtpsa (UNKNOWN:DHE-X:256) (Exim 4.8) id 1;"
+        f" {NOON}",
+        {"helo": "[10.1.1.1]", "tls_version": None, "tls_cipher": "DHE-X", "auth": "esmtpsa"},
+    ),
+    "microsoft, a service": (
+        f"from mail pickup service by m.example with Microsoft SMTPSVC; {NOON}",
+        {"from": "mail pickup service", "by": "m.example", "protocol": "SMTP"},
+    ),
+    "a quoted name": (f'from "my pc" ([198.51.100.1]) by b with SMTP; {NOON}', {"from": "my pc", "helo": "my pc"}),
+    "expurgate": (f"from a by b with ESMTP id 1 for <multiple-recipients>; {NOON}", {"for": None, "id": "1"}),
     "xmail": (
         f"from x.example (198.51.100.1:4711) by y.example (198.51.100.2:25) with [XMail 1.27 ESMTP Server] id <S1> for"
         f" <r@y.example> from <s@x.example>; {NOON}",
@@ -214,6 +289,9 @@ def test_a_form_is_read(form: str) -> None:
         ("Mon, 06 May 2024 06:08:09 -0400 (Eastern Daylight Time)", "2024-05-06T10:08:09Z", None, 1),
         ("Monday, 6 May 2024 10:08:09 GMT", "2024-05-06T10:08:09Z", None, 1),
         ("Mon, 6 May 2024 18:08:09 +0800 (GMT-8)", "2024-05-06T10:08:09Z", None, 1),
+        ("6 May 24 12:08:09 GMT+2", "2024-05-06T10:08:09Z", None, 1),
+        ("(Mon, 6 May 2024 12:08:09 +0200)", "2024-05-06T10:08:09Z", None, 1),
+        ("Mon, 6 May 2024 12:08:09 +2", None, "2024-05-06T12:08:09", 1),
         ("Mon, 6 May 2024 12:08:09 (CEST)", "2024-05-06T10:08:09Z", None, 1),
         ("5/6/2024 10:08:09 PM", "2024-05-06T22:08:09Z", None, 1),
         ("6 May 2024 10:08:09 -0000", "2024-05-06T10:08:09Z", None, 1),
@@ -318,7 +396,8 @@ WORDS = st.sampled_from([
     *("from", "by", "with", "id", "for", "via", ";", "(", ")", "[", "]", "<", ">", "@", "HELO ", "helo="),
     *("198.51.100.1", "IPv6:2001:db8::1", "[::1%lo]", "a.example", "ESMTPS", "TLSv1.3:X:1", "version=", "cipher=", " "),
     *(NOON, "6 May 2024", "10:00", "+0200", "PM", "envelope-from=", "\n\t", "\0", "\ud800", "é", "\\"),
-    *("ident=", "tls", "AUTH: X", "uid", "version=", ","),
+    *("ident=", "tls", "AUTH: X", "uid", "version=", ",", '"', '"port 1"@', "account ", "_x", "UNKNOWN:X:1"),
+    *("GMT+1", "encrypted)", "with login)", "proxying for", "mechanism x"),
 ])  # fmt: skip
 
 

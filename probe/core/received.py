@@ -32,12 +32,14 @@ _TLS = re.compile(r"(?<![\w.-])((?:TLS|SSL)[v_-]?\d(?:[._]\d)?(?:/SSLv\d)?)(?![\
 _CIPHER = re.compile(
     r"(?::|\)\x20tls\x20|,?\x20?(?:with\x20)?ciphers?[\x20=:]\x20?|,\x20\d+\x20?bits,\x20)([\w+-]+)", re.I
 )
-_ONLY_CIPHER = re.compile(r"(?<![\w.-])(?:cipher=|UNKNOWN:)([\w+-]+)|(?<![\w-])([\w-]++)\x20encrypted\x20SMTP", re.I)
+_ONLY_CIPHER = re.compile(
+    r"(?<![\w.-])(?:cipher=|UNKNOWN:)([\w+-]+)|(?<![\w-])([^\W_]++[_-][\w-]++)\x20encrypted(?:\x20SMTP|[),])", re.I
+)
 _NO_SOFTWARE = re.compile(
     r"(?:\S+\x20)?\[|(?:envelope-|cipher|using\x20|version=|node=|via\x20)|(?:TLS|SSL)(?:[v_-]?\d|\Z)|UNKNOWN:", re.I
 )
-_AUTH = re.compile(  # Courier; GMX; Yahoo. Else the group that it is says who
-    r"(?:AUTH[:=]\x20?|via\x20(?=HTTP\w?\Z)|(?:\S*@)?\[?[\d.]{7,15}\]?\x20with\x20(?=[\w-]+\Z))(?P<said>[\w-]+)"
+_AUTH = re.compile(  # Courier; qpsmtpd; GMX; Yahoo. Else the group that it is says who
+    r"(?:AUTH[:=]\x20?|smtp-auth\x20.*\bmechanism\x20|via\x20(?=HTTP\w?\Z)|(?:\S*@)?\[?[\d.]{7,15}\]?\x20with\x20(?=[\w-]+\Z))(?P<said>[\w-]+)"
     r"|(?P<Postfix>Authenticated\x20sender:)|(?P<Sendmail>authenticated(?:\x20bits=|\x20\(|\Z))"
     r"|(?P<CommuniGate>account\x20\S+\x20)|(?P<CriticalPath>authenticated\x20as\x20)",
     re.I,

@@ -51,14 +51,14 @@ class Trace(NamedTuple):
 
     def words(self, keyword: str) -> list[str]:
         """The words of the first clause of this name that has any, up to a comment behind them; [] if there is none."""
-        return next(filter(None, self.all_words(keyword)), [])
-
-    def all_words(self, keyword: str) -> Iterator[list[str]]:
-        """The same of each clause of this name."""
         for name, clause in self.clauses:
             if name == keyword:
                 words = itertools.dropwhile(lambda token: token.comment, clause)
-                yield [token.text.rstrip(",") for token in itertools.takewhile(lambda token: not token.comment, words)]
+                if found := [
+                    token.text.rstrip(",") for token in itertools.takewhile(lambda token: not token.comment, words)
+                ]:
+                    return found
+        return []
 
     def behind(self, keyword: str) -> Iterator[tuple[str, Clause]]:
         """The first clause of this name and all that follow it."""
@@ -76,7 +76,8 @@ def take_apart(value: str | bytes) -> Trace:
     at, resolution, naive, start, end = written
     if naive and (zone := _zone_behind(line, spans, end)) is not None:
         at, naive = dates.shifted(naive, zone), ""
-    clauses = _clauses(f"{_WEEKDAY.sub('', bare[:start])};{bare[end:]}", comments)
+    before = max(0, start - 16)
+    clauses = _clauses(f"{bare[:before]}{_WEEKDAY.sub('', bare[before:start])};{bare[end:]}", comments)
     return Trace(line, comments, list(clauses), at, resolution, naive)
 
 
