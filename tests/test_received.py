@@ -194,6 +194,12 @@ FORMS = {
         f"from [198.51.100.1] by 3app.example (via HTTP); {NOON}",
         {"ip": "198.51.100.1", "auth": "HTTP", "by": "3app.example"},
     ),
+    "webmail, via": (f"from [198.51.100.1] by w via HTTP; {NOON}", {"via": "HTTP", "auth": "HTTP", "helo": None}),
+    "webmail, of exchange": (
+        f"from x.example ([198.51.100.1]) by x ([198.51.100.2]) with Microsoft Exchange Server HTTP-DAV ; {NOON}",
+        {"ip": "198.51.100.1", "auth": "HTTP-DAV", "with": "Microsoft Exchange Server HTTP-DAV"},
+    ),
+    "rfc 6531": (f"from a by b with UTF8SMTPSA id 1; {NOON}", {"protocol": "UTF8SMTPSA", "auth": "UTF8SMTPSA"}),
     "webmail, behind a proxy": (
         f"from 198.51.100.1 (proxying for 10.1.1.1) (SquirrelMail authenticated user joe) by w with HTTP; {NOON}",
         {"ip": "198.51.100.1", "auth": "HTTP"},

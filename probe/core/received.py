@@ -15,34 +15,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from probe.core import dates
+from probe.core import dates, session
 from probe.core.client import address, host, read_client
 from probe.core.headers import Head
 from probe.core.trace import Trace, take_apart, without_brackets
 
 MOST_HOPS: Final = 200  # Postfix gives a mail up at 50, Sendmail at 25
 
-_NAMES = r"HTTP[SU]?|IMAPS?|POP3S?|MAPI|UUCP|QMQP|QMTP|ECSTREAM|THRIFT|NNTP|(?:WEB)?DAV|RPC|MMS"
-_PROTOCOL = re.compile(
-    rf"(?P<utf8>UTF8)?(?P<smtp>[AE]?SMTP|LMTP)(?:SVC)?(?P<how>S?A?|-TLS)|(?P<local>local)(?:-.*)?|(?P<name>{_NAMES})",
-    re.I,
-)
 _ENVELOPE_FROM = re.compile(r"(?<![\w-])envelope-(?:from|sender)[\x20=:]\x20*(?:<([^<>]*)>|([^\x20<>,;)]+))", re.I)
-_TLS = re.compile(r"(?<![\w.-])((?:TLS|SSL)[v_-]?\d(?:[._]\d)?(?:/SSLv\d)?)(?![\w.-])", re.I)
-_CIPHER = re.compile(
-    r"(?::|\)\x20tls\x20|,?\x20?(?:with\x20)?ciphers?[\x20=:]\x20?|,\x20\d+\x20?bits,\x20)([\w+-]+)", re.I
-)
-_ONLY_CIPHER = re.compile(
-    r"(?<![\w.-])(?:cipher=|UNKNOWN:)([\w+-]+)|(?<![\w-])([^\W_]++[_-][\w-]++)\x20encrypted(?:\x20SMTP|[),])", re.I
-)
 _NO_SOFTWARE = re.compile(
     r"(?:\S+\x20)?\[|(?:envelope-|cipher|using\x20|version=|node=|via\x20)|(?:TLS|SSL)(?:[v_-]?\d|\Z)|UNKNOWN:", re.I
-)
-_AUTH = re.compile(  # Courier; qpsmtpd; GMX; Yahoo. Else the group that it is says who
-    r"(?:AUTH[:=]\x20?|smtp-auth\x20.*\bmechanism\x20|via\x20(?=HTTP\w?\Z)|(?:\S*@)?\[?[\d.]{7,15}\]?\x20with\x20(?=[\w-]+\Z))(?P<said>[\w-]+)"
-    r"|(?P<Postfix>Authenticated\x20sender:)|(?P<Sendmail>authenticated(?:\x20bits=|\x20\(|\Z))"
-    r"|(?P<CommuniGate>account\x20\S+\x20)|(?P<CriticalPath>authenticated\x20as\x20)",
-    re.I,
 )
 
 
@@ -84,23 +66,25 @@ def parse(value: str | bytes) -> Hop:
     """What one field says: its value, folded or not."""
     trace = take_apart(value)
     (with_, protocol), id_, software = _with(trace), _id(trace), _software(trace)
+    via = " ".join(trace.words("via"))
     qmail = with_ == "SMTP" and not id_ and not software and "[" not in trace.line
     client = read_client(trace, name_is_verified=software.startswith("Exim") or qmail)
-    version, cipher = _tls(trace.line, with_)
+    carried = protocol or session.keyword(via)
+    version, cipher = session.tls(trace.line, with_)
     return Hop(
         from_=client.name,
         by=_by(trace),
         ip=client.ip,
-        helo=client.helo if "MTP" in protocol or not protocol else "",
+        helo=client.helo if "MTP" in carried or not carried else "",
         rdns=client.rdns,
         ident=client.ident,
         protocol=protocol,
         with_=with_,
-        via=" ".join(trace.words("via")),
+        via=via,
         id=id_,
         for_=_for(trace),
         envelope_from=_envelope_from(trace),
-        auth=_auth(trace.comments) or (with_ if _says_authenticated(protocol, client.ip) else ""),
+        auth=session.login(trace.comments, with_, protocol, via, client.ip),
         tls_version=version,
         tls_cipher=cipher,
         date=trace.at,
@@ -144,11 +128,11 @@ def _by(trace: Trace) -> str:
 
 
 def _with(trace: Trace) -> tuple[str, str]:
-    """(as written, as a keyword)"""
+    """(as written, as a keyword); a keyword in front goes without the rest"""
     words = trace.words("with")
-    if words and (protocol := _protocol(words[0])):
+    if words and (protocol := session.keyword(words[0])):
         return words[0], protocol
-    return " ".join(words), _protocol(" ".join(words[1:]))
+    return " ".join(words), session.keyword(" ".join(words[1:]))
 
 
 def _id(trace: Trace) -> str:
@@ -183,40 +167,6 @@ def _software(trace: Trace) -> str:
     behind = (clause for name, clause in trace.behind("by") if name in {"by", "with", "tls"})
     comments = (token.text for clause in behind for token in clause if token.comment)
     return next((text for text in comments if not (address(text) or _NO_SOFTWARE.match(text))), "")
-
-
-def _protocol(words: str) -> str:
-    """ESMTPS of "esmtps", SMTP of "Microsoft SMTP Server" and of "local-bsmtp", ESMTPA of "asmtp"."""
-    for word in re.split(r"[\x20/\[\]]", words):
-        if match := _PROTOCOL.fullmatch(word):
-            utf8, smtp, how, local, name = (part.upper() if part else "" for part in match.groups())
-            if local:
-                return "SMTP" if word.upper().endswith("SMTP") else local
-            how = "S" if how == "-TLS" else f"{how}A" if smtp == "ASMTP" else how
-            return name or f"{utf8}{smtp.replace('ASMTP', 'ESMTP')}{how}"
-    return ""
-
-
-def _tls(line: str, with_: str) -> tuple[str, str]:
-    """(version, cipher suite)"""
-    low = line.lower()
-    if ("tls" in low or "ssl" in low) and (version := _TLS.search(line)):
-        cipher = _CIPHER.match(line, version.end())
-        return version[1], cipher[1] if cipher else ""
-    if any(map(low.__contains__, ("cipher", "encrypted", "unknown:"))) and (cipher := _ONLY_CIPHER.search(line)):
-        return "", cipher[1] or cipher[2]
-    way = with_.split("/")  # IronPort: ESMTP/TLS/DHE-RSA-AES256-SHA
-    return "", way[2] if len(way) == 3 and way[1].upper() == "TLS" else ""
-
-
-def _auth(comments: list[str]) -> str:
-    found = next(filter(None, map(_AUTH.match, comments)), None)
-    return (found["said"] or found.lastgroup or "") if found else ""
-
-
-def _says_authenticated(protocol: str, ip: str) -> bool:
-    """RFC 3848's A; and webmail, whose HTTP is a person's."""
-    return bool(re.fullmatch(r"(?:UTF8)?(?:ESMTP|LMTP)S?A", protocol) or (protocol in {"HTTP", "HTTPU"} and ip))
 
 
 # -- finer stamps --------------------------------------------------------------------------------------------------
