@@ -94,6 +94,10 @@ FORMS = {
         "from dns.example (198.51.100.8) by q.example with SMTP; 6 May 2024 10:00:00 -0000",
         {"from": "dns.example", "rdns": "dns.example", "helo": "dns.example"},
     ),
+    "qmail, no name": (
+        f"from unknown (198.51.100.8) by q.example with SMTP; {NOON}",
+        {"from": "unknown", "helo": None, "rdns": None, "ip": "198.51.100.8"},
+    ),
     "postini, whose name is nobody's": (
         f"from source ([198.51.100.8]) by p.example ([198.51.100.9]) with SMTP; {NOON}",
         {"from": "source", "rdns": None, "ip": "198.51.100.8", "by": "p.example"},
@@ -295,6 +299,9 @@ def test_a_form_is_read(form: str) -> None:
         ("Mon, 06 May 2024 06:08:09 -0400 (Eastern Daylight Time)", "2024-05-06T10:08:09Z", None, 1),
         ("Monday, 6 May 2024 10:08:09 GMT", "2024-05-06T10:08:09Z", None, 1),
         ("Mon, 6 May 2024 18:08:09 +0800 (GMT-8)", "2024-05-06T10:08:09Z", None, 1),
+        ("Mon, 6 May 2024 12:08 MET DST", "2024-05-06T10:08:00Z", None, 60),
+        ("Mon May  6 12:08:09 METDST 2024", "2024-05-06T10:08:09Z", None, 1),
+        ("Mon, 6 May 2024 10:08:09 GMT Daylight Time", None, "2024-05-06T10:08:09", 1),
         ("6 May 24 12:08:09 GMT+2", "2024-05-06T10:08:09Z", None, 1),
         ("(Mon, 6 May 2024 12:08:09 +0200)", "2024-05-06T10:08:09Z", None, 1),
         ("Mon, 6 May 2024 12:08:09 +2", None, "2024-05-06T12:08:09", 1),

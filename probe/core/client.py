@@ -67,7 +67,9 @@ def read_client(trace: Trace, *, name_is_verified: bool) -> Client:
     verified = called or ident or name_is_verified or any(map(_VERIFIED.search, comments))
     if not rdns and verified and (ip or "." in name) and not (named or _NO_NAME.fullmatch(name)):
         rdns = host(name)
-    return Client(host(name), ip, helo or (name.strip('"') if ip else ""), rdns, ident)
+    if not helo and ip and (name.lower() != "unknown" or rdns or any("[" in comment for comment in comments)):
+        helo = name.strip('"')
+    return Client(host(name), ip, helo, rdns, ident)
 
 
 def address(word: str) -> str:

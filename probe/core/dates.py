@@ -26,7 +26,7 @@ _HOURS = {
 
 _ZONE = (
     r"(?:(?P<from>(?:GMT|UTC?)\x20?)?(?P<sign>[+-])(?P<offset>\d{1,2}:\d\d|\d{1,6})(?![\d:])"
-    r"|(?P<name>[A-Z]{1,5})(?![\w+-]))"
+    r"|(?P<name>[A-Z]{1,5}?)(?P<dst>\x20?DST)?(?![\w+-]|\x20Daylight))"
 )
 _TIME = (
     r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,12}))?)?(?!\d)"
@@ -133,7 +133,7 @@ def _offset(match: re.Match[str]) -> timedelta | None:
     """None for the unknown zones, and for offsets like "+000"."""
     if match["name"]:
         hours = _HOURS.get(match["name"].upper())
-        return None if hours is None else timedelta(hours=hours)
+        return None if hours is None else timedelta(hours=hours + bool(match["dst"]))
     digits = match["offset"].replace(":", "")
     if len(digits) not in {2, 4} and ":" not in match["offset"] and not (len(digits) == 1 and match["from"]):
         return None
