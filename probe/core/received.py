@@ -139,7 +139,7 @@ def _id(trace: Trace) -> str:
     words = trace.words("id")
     if not words:
         return ""
-    return without_brackets(words[0].removesuffix("for") if _glued(words) else words[0])
+    return without_brackets(words[0].removesuffix("for") if _glued(words) else words[0]).strip('"')
 
 
 def _for(trace: Trace) -> str:
