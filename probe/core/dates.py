@@ -73,9 +73,12 @@ def find(text: str, start: int = 0) -> Iterator[Written]:
 
 
 def zone(text: str) -> timedelta | None:
-    """The offset from UTC that these words say, for a zone that stands in a comment of its own."""
+    """The offset from UTC that these words say, for a zone that stands in a comment of its own.
+
+    "GMT-8" is none there: POSIX names China's zone so, and some servers put its names into comments.
+    """
     match = _ZONE_AFTER.fullmatch(text.strip())
-    return _offset(match) if match else None
+    return _offset(match) if match and not (match["from"] and len(match["offset"]) == 1) else None
 
 
 def shifted(naive: str, offset: timedelta) -> float:
