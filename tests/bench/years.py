@@ -41,10 +41,11 @@ from probe.core.events import (
     Traced,
 )
 from probe.core.history import DAY, summary
+from probe.core.written import fields
 from probe.ledger import Ledger, Reader
 from probe.ledger.chaining import route_id
 from probe.ledger.file import open_to_write, transaction
-from probe.ledger.records import fields, row
+from probe.ledger.records import row
 from probe.ledger.schema import COUNTED
 
 from ..make import make_probe

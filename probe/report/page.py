@@ -1,0 +1,244 @@
+"""A report as one HTML file: prints on A4, asks nobody for anything, and carries its evidence.
+
+Rules:
+- No scripts, no addresses, no images but our own SVG: the page says so to the browser (Content-Security-Policy), too.
+- What stands here follows from the evidence, to the letter: verify.py makes it again and compares.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from probe.core.dates import iso
+from probe.core.evidence import Evidence, day, seal
+from probe.core.phrases import PHRASES
+from probe.core.report import RouteReport, Row, report
+from probe.report import chart
+from probe.report.markup import Markup, el, lines
+from probe.report.words import Words, clocks, summary
+
+_BEGIN, _END = '<pre id="evidence">\n', "\n</pre>"
+# A mail system may break a line of more than 998 octets, and strip spaces at ends of lines: there are none of either.
+_WRAP = re.compile(r"(.{100,130}[^ ])(?=[^ ])")
+_STYLE = """
+@page { size: A4; margin: 17mm 16mm 19mm;
+  @bottom-left { content: "mailprobe · %s"; font: 7pt sans-serif; color: #555 }
+  @bottom-right { content: counter(page) " / " counter(pages); font: 8pt sans-serif; color: #555 } }
+:root { color-scheme: light }
+body { font: 9.5pt/1.4 "Liberation Sans", Arial, sans-serif; color: #111; background: #fff; max-width: 178mm;
+  margin: 8mm auto; padding: 0 4mm; overflow-wrap: anywhere }
+h1 { font-size: 17pt; line-height: 1.2; margin: 0 }
+h2 { font-size: 13pt; margin: 9mm 0 2mm; border-bottom: .4mm solid #111; padding-bottom: 1mm }
+h3 { font-size: 10.5pt; margin: 6mm 0 1.5mm }
+h1, h2, h3, caption { break-after: avoid }
+p { margin: 0 0 1.6mm; orphans: 3; widows: 3 }
+.subtitle { font-size: 11pt; margin: 1mm 0 5mm }
+.note { font-size: 8pt; color: #444 }
+figure { margin: 0; break-inside: avoid }
+svg { width: 100%%; height: auto; display: block }
+svg text { font: 8px "Liberation Sans", Arial, sans-serif; fill: #333 }
+.axis { stroke: #333; stroke-width: .7 } .grid { stroke: #ddd; stroke-width: .6 }
+.deadline { stroke: #a00; stroke-width: .7; stroke-dasharray: 4 3 }
+.range { stroke: #b5bcc4; stroke-width: 1.6 } .median { fill: #5c6670 }
+.late { fill: #a00 } .away { fill: #fff; stroke: #a00; stroke-width: .9 }
+.well { fill: #c3cbd3 } .bad { fill: #a00 }
+.refused { fill: #d98200; stroke: #111; stroke-width: .4; stroke-dasharray: 1 1 }
+.unclear { fill: #fff; stroke: #888; stroke-width: .5 }
+table { border-collapse: collapse; width: 100%%; font-size: 8pt; line-height: 1.3; margin-bottom: 3mm }
+th { text-align: left; border-bottom: .3mm solid #111; padding: .8mm 2mm .8mm 0; vertical-align: bottom }
+td { vertical-align: top; padding: .8mm 2mm .8mm 0; border-bottom: .15mm solid #bbb }
+thead { display: table-header-group } tr { break-inside: avoid }
+td table { margin: 0; font-size: 7.5pt; line-height: 1.25 } td td { border: 0; padding: 0 1.5mm 0 0 }
+.meta { width: auto } .meta td, .meta th { border: 0; padding: .3mm 4mm .3mm 0; vertical-align: top }
+.at { white-space: nowrap; font-variant-numeric: tabular-nums } .number { text-align: right }
+.hash { font: 7.5pt "Liberation Mono", monospace; word-break: break-all }
+.mails td:nth-child(1) { width: 5mm } .mails td:nth-child(3) { width: 33mm } .mails td:nth-child(4) { width: 42mm }
+.mails td td { width: auto !important } .mails div { margin-bottom: .6mm }
+#evidence { font: 6pt monospace; white-space: pre-wrap; word-break: break-all }
+@media print { body { margin: 0; padding: 0; max-width: none } details { display: none } }
+"""
+
+
+def page(evidence: Evidence, told: str) -> str:
+    """The whole file; `told` is the evidence's text. Raises ValueError."""
+    words, sign, routes = Words(evidence), seal(told), report(evidence)
+    body = lines(
+        _head(words, routes, sign),
+        *(part for route in routes for part in _route(words, route)),
+        el("h2", words("method.title")),
+        *(el("p", words(f"method.{number}")) for number in range(1, 5)),
+        el("h2", words("proof.title")),
+        *(el("p", words(f"proof.{number}")) for number in range(1, 5)),
+        *_heads(words, evidence),
+    )
+    top = lines(
+        Markup('<meta charset="utf-8">'),
+        Markup('<meta name="viewport" content="width=device-width">'),
+        Markup('<meta name="robots" content="noindex">'),
+        Markup(
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        ),
+        el("title", f"{words('title')}: {', '.join(route.evidence.name for route in routes)}"),
+        Markup(f"<style>{_STYLE % sign[:16]}</style>"),
+    )
+    block = Markup(_BEGIN + html.escape(_WRAP.sub(r"\1\n", told), quote=False) + _END)
+    data = el("details", el("summary", words("evidence")), block)
+    whole = el("html", lines(el("head", top), el("body", lines(Markup(""), body, data))), lang=evidence.language)
+    return f"<!DOCTYPE html>\n{whole}\n"
+
+
+def evidence_text(page_: str) -> str:
+    """The text of the evidence that a page carries; breaks of lines in it mean nothing. Raises ValueError."""
+    before, begin, rest = page_.partition(_BEGIN)
+    told, end, _ = rest.partition(_END)
+    if not (begin and end and before):
+        raise ValueError("there is no evidence in it")
+    return html.unescape(told.replace("\n", ""))
+
+
+def _head(words: Words, routes: Sequence[RouteReport], sign: str) -> Markup:
+    evidence = words.evidence
+    span = words("from_to", since=words.when(evidence.since), until=words.when(evidence.until))
+    zone = words("in_zone", zone=evidence.zone) if words.two_zones else words("in_utc")
+    meta = [
+        (words("span"), span),
+        (words("made"), f"{words.when(evidence.made)} {words('by', program=evidence.program)}"),
+        (words("times"), zone),
+        (words("seal"), el("span", f"SHA-256 {sign}", class_="hash")),
+    ]
+    told = [words("subtitle", sender=it.evidence.sender, recipient=it.evidence.recipient) for it in routes]
+    return lines(
+        el("h1", words("title")),
+        *(el("p", line, class_="subtitle") for line in dict.fromkeys(told)),
+        el("table", *(el("tr", el("th", name), el("td", value)) for name, value in meta), class_="meta"),
+        *([el("p", words("missing", at=words.when(evidence.missing)))] if evidence.missing is not None else []),
+    )
+
+
+def _route(words: Words, route: RouteReport) -> Iterator[Markup]:
+    width = words("day" if route.evidence.width > 3600 else "hour")
+    yield el("h2", words("route", route=route.evidence.name))
+    yield lines(*(el("p", sentence) for sentence in summary(words, route)))
+    for title, draw, text in (
+        ("chart", chart.latencies, words("chart.text")),
+        ("strip", chart.strip, words("strip.text", width=width)),
+    ):
+        figure = draw(words.evidence, route, words(title))
+        yield el("figure", el("h3", words(title)), figure, el("figcaption", text, class_="note"))
+    yield el("h3", words("incidents"))
+    yield _incidents(words, route)
+    yield el("h3", words("mails.title"))
+    yield _mails(words, route.rows, 1)
+    if route.refused:
+        yield el("h3", words("refused.title"))
+        yield _mails(words, route.refused, 1 + len(route.rows))
+    if route.rows:
+        yield el("h3", words("clocks.title"))
+        yield el("p", clocks(words, route))
+    yield from _ways(words, route)
+
+
+def _incidents(words: Words, route: RouteReport) -> Markup:
+    phrases = PHRASES[words.evidence.language]
+    rows = [
+        (
+            phrases[f"incident.{it.kind}"],
+            words.when(it.begin.wall),
+            words.when(it.end.wall) if it.end else "–",
+            words.mails(it.toll.affected),
+            words.long(it.peak),
+            words(f"segment.{it.fault.segment}").rstrip(",") if it.fault else "–",
+        )
+        for it in route.evidence.incidents
+    ]
+    if not rows:
+        return el("p", words("no_incidents"))
+    head = [words(f"incident.{name}") for name in ("kind", "begin", "end", "mails", "peak", "fault")]
+    return _table(head, [el("tr", *(el("td", cell) for cell in row)) for row in rows])
+
+
+def _mails(words: Words, rows: Sequence[Row], first: int) -> Markup:
+    if not rows:
+        return el("p", words("no_mails"))
+    zone = f"UTC, {words.evidence.zone}" if words.two_zones else "UTC"
+    head = [words("number"), words("moments", zone=zone), words("became"), words("said")]
+    return _table(head, [_mail(words, row, number) for number, row in enumerate(rows, first)], "mails")
+
+
+def _mail(words: Words, row: Row, number: int) -> Markup:
+    became = [
+        el("div", el("b", words(f"fate.{row.fate}"))),
+        *_divs(filter(None, [words.held(row)])),
+        *_divs(words.remarks(row)),
+    ]
+    return el(
+        "tr",
+        el("td", str(number)),
+        el("td", _moments(words, row)),
+        el("td", *became),
+        el("td", *_divs(words.said(row)), el("div", row.probe, class_="hash")),
+        id=f"m{row.probe}",
+    )
+
+
+def _moments(words: Words, row: Row) -> Markup:
+    found = []
+    for moment in row.moments:
+        ends = [moment.at]
+        if moment.earliest is not None and (moment.what == "unconfirmed" or moment.at - moment.earliest > 1.0):
+            ends = [moment.earliest, moment.at]
+        for place, at in enumerate(ends):
+            name = words.moment(moment) if place == 0 else ""
+            if len(ends) == 2:
+                name = f"{name} {words(('between', 'and')[place])}".strip()
+            elif moment.what in {"seen", "again"} and moment.earliest is None:
+                name = f"{name} {words('latest')}"
+            local = [el("td", words.local(at), class_="at")] if words.two_zones else []
+            found.append(el("tr", el("td", name), el("td", words.utc(at), class_="at"), *local))
+    return el("table", *found)
+
+
+def _divs(texts: Iterable[str]) -> list[Markup]:
+    return [el("div", text) for text in texts]
+
+
+def _ways(words: Words, route: RouteReport) -> Iterator[Markup]:
+    told = [(number, row) for number, row in enumerate(route.rows, 1) if row.hops]
+    if told:
+        yield el("p", words("way.text", details=len(told), rows=len(route.rows)), class_="note")
+    head = [words(name) for name in ("server", "client", "id", "date", "after")]
+    for number, row in told:
+        yield el("h3", words("way.title", number=number))
+        yield _table(
+            head,
+            [
+                el(
+                    "tr",
+                    el("td", hop.by),
+                    el("td", " ".join(filter(None, (hop.from_, hop.protocol)))),
+                    el("td", hop.id),
+                    el("td", "–" if hop.date is None else iso(hop.date, hop.resolution), class_="at"),
+                    el("td", "–" if hop.after is None else f"{hop.after:+.1f} s", class_="at number"),
+                )
+                for hop in row.hops
+            ],
+        )
+
+
+def _heads(words: Words, evidence: Evidence) -> Iterator[Markup]:
+    head = [words("heads.day"), words("heads.number"), words("heads.link")]
+    for route in evidence.routes:
+        if route.heads:
+            rows = [
+                el("tr", el("td", day(it.day)), el("td", str(it.number)), el("td", it.link, class_="hash"))
+                for it in route.heads
+            ]
+            yield el("h3", f"{words('heads')}: {route.name}")
+            yield _table(head, rows)
+
+
+def _table(head: Iterable[str], rows: Sequence[Markup], class_: str = "") -> Markup:
+    top = el("thead", el("tr", *(el("th", name) for name in head)))
+    return el("table", lines(top, el("tbody", lines(*rows))), class_=class_)

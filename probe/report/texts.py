@@ -1,0 +1,343 @@
+"""All words of a report, in English and German: one table per language.
+
+Rule: both tables have the same keys, and the same fields in braces under each.
+"""
+
+from __future__ import annotations
+
+from probe.core.phrases import Language
+
+TEXTS: dict[Language, dict[str, str]] = {
+    "en": {
+        "title": "Report on the delivery of e-mail",
+        "subtitle": "{sender} to {recipient}",
+        "span": "Span",
+        "from_to": "{since} to {until}",
+        "made": "Made",
+        "by": "by {program}",
+        "times": "Times",
+        "in_utc": "in UTC",
+        "in_zone": "in UTC and in {zone}",
+        "seal": "Seal of this report",
+        "missing": "The ledger was being brought up to date: what was sent after {at} is not yet in this report.",
+        "route": "Route {route}",
+        "summary": "Summary",
+        "sent": "From {since} to {until} mailprobe sent {sent} from {sender} to {recipient}; {accepted} of them went "
+        "to the sender's provider for delivery.",
+        "all_well": "None of them was late, lost or returned.",
+        "bad": "{late} of {accepted} mails were not there in time: {fates}.",
+        "deadlines": "In time means: within {deadlines} after the sender's server had accepted the mail.",
+        "worst.arrived": "The mail that was held longest was accepted on {accepted} and arrived {held} later.",
+        "worst.between": "The mail that was held longest was accepted on {accepted} and arrived between {low} and "
+        "{high}.",
+        "worst.away": "The mail that was held longest was accepted on {accepted} and was not there after {held}, as "
+        "of {made}.",
+        "fault": "What the mails' own headers tell: {segment} held them longest, between {low} and {high} for each "
+        "of {mails}.",
+        "refused": "{refused} were not accepted at all; they have a table of their own.",
+        "in_flight": "When this report was made, {number} had not come yet.",
+        "latencies": "Of all {number} deliveries that were measured, half took at most {median}, 95 of 100 at most "
+        "{p95}, 99 of 100 at most {p99}, and the longest {most}.",
+        "unknown": "Of {number} nobody can say whether they came in time: mailprobe itself was not looking.",
+        "junk": "{number} were put into the junk folder.",
+        "mail": "1 mail",
+        "mails": "{number} mails",
+        "fate.late": "late",
+        "fate.found": "lost, came after all",
+        "fate.lost": "lost",
+        "fate.bounced": "returned",
+        "fate.in_flight": "not there yet",
+        "fate.unconfirmed": "acceptance not confirmed",
+        "fate.delivered": "delivered, and reported as failed",
+        "fate.sending": "being sent",
+        "fate.rejected": "rejected for good",
+        "fate.deferred": "refused for now",
+        "fate.failed": "not sent",
+        "segment.submission": "the submission",
+        "segment.sender": "the sender's provider",
+        "segment.between": "a server between both providers",
+        "segment.recipient": "the recipient's provider",
+        "segment.provider": "the provider of both",
+        "segment.unresolved": "one of the providers, it cannot be told which,",
+        "segment.mailbox": "the recipient's mailbox",
+        "chart": "Delivery time",
+        "chart.text": "Each mail stands where it was sent; its height is the time until it arrived, on a logarithmic "
+        "scale. Grey: all deliveries, from the quickest to the slowest of each stretch of time, the dot is their "
+        "median. Filled circles: late mails. Open bars: mails that never came, or had not come when this report was "
+        "made. Dashed: the deadlines.",
+        "strip": "Hours and days",
+        "strip.text": "Each column is {width}; its height is how many mails were sent. Dark: late, lost or returned. "
+        "Hatched: refused. White: nobody could see, or not known yet. Times in UTC.",
+        "hour": "one hour",
+        "day": "one day",
+        "incidents": "Incidents",
+        "incident.kind": "what",
+        "incident.begin": "from",
+        "incident.end": "to",
+        "incident.mails": "affected",
+        "incident.peak": "longest",
+        "incident.fault": "held longest by",
+        "no_incidents": "None is on record.",
+        "mails.title": "Late, lost and returned mails",
+        "no_mails": "There are none.",
+        "refused.title": "Mails that were not accepted",
+        "number": "No.",
+        "moments": "When ({zone})",
+        "became": "What became of it",
+        "said": "What the servers said",
+        "moment.due": "due",
+        "moment.started": "submission began",
+        "moment.accepted": "accepted",
+        "moment.unconfirmed": "acceptance not confirmed",
+        "moment.rejected": "rejected",
+        "moment.deferred": "refused for now",
+        "moment.failed": "failed",
+        "moment.seen": "arrived",
+        "moment.again": "seen again",
+        "moment.noticed": "noticed",
+        "moment.stored": "stored, by the server's clock",
+        "moment.met": "judged: there within {deadline}",
+        "moment.missed": "judged: not there within {deadline}",
+        "moment.unseen": "judged: nobody could see ({deadline})",
+        "moment.delayed": "notice of delay",
+        "moment.relayed": "notice: relayed",
+        "moment.delivered": "notice: delivered",
+        "moment.expanded": "notice: expanded",
+        "moment.bounced": "returned",
+        "moment.expired": "given up as lost",
+        "moment.vanished": "removed by somebody else",
+        "between": "between",
+        "and": "and",
+        "latest": "at the latest",
+        "held": "held for {held}",
+        "held.between": "held for {low} to {high}",
+        "away": "not there after {held}",
+        "doubtful": "mailprobe was not looking: when it came is not known more exactly",
+        "uncertainty": "to within {uncertainty}",
+        "detection.idle": "the server announced it",
+        "detection.poll": "seen by asking",
+        "detection.catch-up": "found when looking again after an interruption",
+        "clock.boottime": "measured by a clock that nobody can set",
+        "clock.wall": "measured by the wall clock",
+        "step": "the wall clock was set by {step} meanwhile",
+        "folder": "in folder {folder}",
+        "copies": "{copies} copies",
+        "chained": "link {link} of the chain",
+        "unchained": "not in the chain yet",
+        "queue_id": "queue id {id}",
+        "notice": "notice from {mta}",
+        "nobody": "an unnamed server",
+        "held_by": "{segment}: {low} to {high}",
+        "authentication": "authentication: {results}",
+        "way.title": "The way of mail {number} through the servers",
+        "way.text": "From the header of the mail itself, oldest first. Each time is by the clock of the server that "
+        "wrote it; mailprobe does not answer for these clocks. The headers are kept for {details} of {rows} mails, "
+        "those that were held longest.",
+        "server": "server",
+        "client": "took it from",
+        "id": "its id",
+        "date": "its time (UTC)",
+        "after": "after the acceptance",
+        "clocks.title": "Clocks",
+        "clocks": "Of these mails {boottime} were measured by the machine's monotonic clock, which runs on evenly "
+        "and cannot be set, and {wall} by its wall clock, since the machine was restarted meanwhile or they have not "
+        "come. The wall clock was set during the way of {steps}.",
+        "method.title": "How this was measured",
+        "method.1": "mailprobe sends test mails on a fixed schedule, whatever became of those before. Each carries a "
+        "number with a cryptographic signature, by which it is known again; a forged or copied one is not counted.",
+        "method.2": "“Accepted” is the moment at which the sender's server confirmed with reply code 250 that it had "
+        "taken the whole mail. By RFC 5321, section 6.1, it has from then on the responsibility for delivering the "
+        "mail or reporting that it cannot.",
+        "method.3": "“Arrived” is the moment at which the recipient's server first told of the mail by IMAP, on a "
+        "connection that is open all the time. Where that connection was interrupted, the report says between which "
+        "moments the mail came.",
+        "method.4": "A mail that has not come is never taken for one that was delivered. Time in which mailprobe "
+        "could not look is never counted as a delay of the provider.",
+        "proof.title": "What can be checked, and what that proves",
+        "proof.1": "This file holds its evidence as data. The command “mailprobe verify FILE” checks without a "
+        "network that every number on these pages follows from that evidence, that the seal fits, and that the "
+        "records of the mails are links of an unbroken chain of SHA-256 digests. Whoever changes one octet is found "
+        "out.",
+        "proof.2": "The chain proves that nothing in these records was changed, taken out or put in since somebody "
+        "else was given a head, the last link of a day. Without such a witness it proves only that all fits "
+        "together: who keeps the ledger could have made up all of it.",
+        "proof.3": "The counts of all mails, the charts, the incidents and the headers are not records of the chain; "
+        "of these the seal proves that they are as they were when this report was made.",
+        "proof.4": "The servers' own replies and queue ids stand beside each mail: with them the providers can find "
+        "the mail in their own logs.",
+        "heads": "Heads of the chain",
+        "heads.day": "day (UTC)",
+        "heads.number": "records",
+        "heads.link": "head",
+        "evidence": "Evidence",
+        "no_chain": "This form carries no chain and cannot be verified; the HTML and JSON forms can.",
+    },
+    "de": {
+        "title": "Bericht über die Zustellung von E-Mail",
+        "subtitle": "{sender} an {recipient}",
+        "span": "Zeitraum",
+        "from_to": "{since} bis {until}",
+        "made": "Erstellt",
+        "by": "von {program}",
+        "times": "Zeiten",
+        "in_utc": "in UTC",
+        "in_zone": "in UTC und in {zone}",
+        "seal": "Siegel dieses Berichts",
+        "missing": "Das Verzeichnis wurde gerade ergänzt: Was nach {at} gesendet wurde, fehlt in diesem Bericht noch.",
+        "route": "Strecke {route}",
+        "summary": "Zusammenfassung",
+        "sent": "Vom {since} bis {until} sendete mailprobe {sent} von {sender} an {recipient}; {accepted} davon "
+        "gingen zur Zustellung an den Anbieter des Absenders.",
+        "all_well": "Keine davon war verspätet, verloren oder kam zurück.",
+        "bad": "{late} von {accepted} Mails waren nicht rechtzeitig da: {fates}.",
+        "deadlines": "Rechtzeitig heißt: innerhalb von {deadlines}, nachdem der Server des Absenders die Mail "
+        "angenommen hatte.",
+        "worst.arrived": "Die Mail, die am längsten festgehalten wurde, wurde am {accepted} angenommen und kam "
+        "{held} später an.",
+        "worst.between": "Die Mail, die am längsten festgehalten wurde, wurde am {accepted} angenommen und kam "
+        "zwischen {low} und {high} an.",
+        "worst.away": "Die Mail, die am längsten festgehalten wurde, wurde am {accepted} angenommen und war nach "
+        "{held} nicht da; Stand {made}.",
+        "fault": "Nach den Kopfzeilen der Mails selbst: Am längsten hielt sie {segment} fest, jeweils zwischen {low} "
+        "und {high} bei {mails}.",
+        "refused": "{refused} wurden gar nicht angenommen; sie stehen in einer eigenen Tabelle.",
+        "in_flight": "Als dieser Bericht erstellt wurde, fehlten noch {number}.",
+        "latencies": "Von allen {number} gemessenen Zustellungen dauerte die Hälfte höchstens {median}, 95 von 100 "
+        "höchstens {p95}, 99 von 100 höchstens {p99}, die längste {most}.",
+        "unknown": "Bei {number} kann niemand sagen, ob sie rechtzeitig kamen: mailprobe selbst sah nicht hin.",
+        "junk": "{number} kamen in den Spam-Ordner.",
+        "mail": "1 Mail",
+        "mails": "{number} Mails",
+        "fate.late": "verspätet",
+        "fate.found": "verloren, kam doch noch",
+        "fate.lost": "verloren",
+        "fate.bounced": "zurückgekommen",
+        "fate.in_flight": "noch nicht da",
+        "fate.unconfirmed": "Annahme nicht bestätigt",
+        "fate.delivered": "zugestellt, und als gescheitert gemeldet",
+        "fate.sending": "wird gesendet",
+        "fate.rejected": "endgültig abgewiesen",
+        "fate.deferred": "vorläufig abgewiesen",
+        "fate.failed": "nicht gesendet",
+        "segment.submission": "die Einlieferung",
+        "segment.sender": "der Anbieter des Absenders",
+        "segment.between": "ein Server zwischen beiden Anbietern",
+        "segment.recipient": "der Anbieter des Empfängers",
+        "segment.provider": "der Anbieter beider",
+        "segment.unresolved": "einer der Anbieter (welcher, ist nicht zu sagen)",
+        "segment.mailbox": "das Postfach des Empfängers",
+        "chart": "Dauer der Zustellung",
+        "chart.text": "Jede Mail steht dort, wo sie gesendet wurde; ihre Höhe ist die Zeit, bis sie ankam, in "
+        "logarithmischem Maßstab. Grau: alle Zustellungen, von der schnellsten bis zur langsamsten jedes "
+        "Zeitabschnitts, der Punkt ist ihr Median. Volle Kreise: verspätete Mails. Offene Balken: Mails, die nie "
+        "kamen oder noch nicht da waren, als dieser Bericht erstellt wurde. Gestrichelt: die Fristen.",
+        "strip": "Stunden und Tage",
+        "strip.text": "Jede Säule ist {width}, ihre Höhe die Zahl der gesendeten Mails. Dunkel: verspätet, verloren "
+        "oder zurückgekommen. Schraffiert: abgewiesen. Weiß: niemand konnte es sehen, oder noch nicht bekannt. "
+        "Zeiten in UTC.",
+        "hour": "eine Stunde",
+        "day": "ein Tag",
+        "incidents": "Störungen",
+        "incident.kind": "was",
+        "incident.begin": "von",
+        "incident.end": "bis",
+        "incident.mails": "betroffen",
+        "incident.peak": "längstens",
+        "incident.fault": "am längsten bei",
+        "no_incidents": "Keine ist verzeichnet.",
+        "mails.title": "Verspätete, verlorene und zurückgekommene Mails",
+        "no_mails": "Es gibt keine.",
+        "refused.title": "Mails, die nicht angenommen wurden",
+        "number": "Nr.",
+        "moments": "Wann ({zone})",
+        "became": "Was daraus wurde",
+        "said": "Was die Server sagten",
+        "moment.due": "fällig",
+        "moment.started": "Einlieferung begann",
+        "moment.accepted": "angenommen",
+        "moment.unconfirmed": "Annahme nicht bestätigt",
+        "moment.rejected": "endgültig abgewiesen",
+        "moment.deferred": "vorläufig abgewiesen",
+        "moment.failed": "gescheitert",
+        "moment.seen": "angekommen",
+        "moment.again": "noch einmal gesehen",
+        "moment.noticed": "bemerkt",
+        "moment.stored": "abgelegt, nach der Uhr des Servers",
+        "moment.met": "geprüft: da innerhalb von {deadline}",
+        "moment.missed": "geprüft: nicht da innerhalb von {deadline}",
+        "moment.unseen": "geprüft: niemand konnte es sehen ({deadline})",
+        "moment.delayed": "Hinweis auf Verzögerung",
+        "moment.relayed": "Hinweis: weitergereicht",
+        "moment.delivered": "Hinweis: zugestellt",
+        "moment.expanded": "Hinweis: verteilt",
+        "moment.bounced": "zurückgekommen",
+        "moment.expired": "als verloren aufgegeben",
+        "moment.vanished": "von jemand anderem entfernt",
+        "between": "zwischen",
+        "and": "und",
+        "latest": "spätestens",
+        "held": "{held} festgehalten",
+        "held.between": "{low} bis {high} festgehalten",
+        "away": "nach {held} nicht da",
+        "doubtful": "mailprobe sah nicht hin: Genauer ist nicht bekannt, wann sie kam",
+        "uncertainty": "auf {uncertainty} genau",
+        "detection.idle": "der Server meldete sie",
+        "detection.poll": "durch Nachfragen gesehen",
+        "detection.catch-up": "gefunden, als nach einer Unterbrechung nachgesehen wurde",
+        "clock.boottime": "gemessen mit einer Uhr, die niemand stellen kann",
+        "clock.wall": "gemessen mit der Systemuhr",
+        "step": "die Systemuhr wurde unterdessen um {step} gestellt",
+        "folder": "im Ordner {folder}",
+        "copies": "{copies} Exemplare",
+        "chained": "Glied {link} der Kette",
+        "unchained": "noch nicht in der Kette",
+        "queue_id": "Nummer in der Warteschlange {id}",
+        "notice": "Hinweis von {mta}",
+        "nobody": "einem ungenannten Server",
+        "held_by": "{segment}: {low} bis {high}",
+        "authentication": "Authentifizierung: {results}",
+        "way.title": "Der Weg der Mail {number} durch die Server",
+        "way.text": "Aus den Kopfzeilen der Mail selbst, die älteste zuerst. Jede Zeit ist die der Uhr des Servers, "
+        "der sie schrieb; für diese Uhren steht mailprobe nicht ein. Die Kopfzeilen liegen für {details} von {rows} "
+        "Mails bei, für die am längsten festgehaltenen.",
+        "server": "Server",
+        "client": "nahm sie von",
+        "id": "seine Nummer",
+        "date": "seine Zeit (UTC)",
+        "after": "nach der Annahme",
+        "clocks.title": "Uhren",
+        "clocks": "Von diesen Mails wurden {boottime} mit der monotonen Uhr des Rechners gemessen, die gleichmäßig "
+        "läuft und nicht gestellt werden kann, und {wall} mit seiner Systemuhr, weil er unterdessen neu gestartet "
+        "wurde oder sie nicht gekommen sind. Gestellt wurde die Systemuhr während des Weges von {steps}.",
+        "method.title": "Wie gemessen wurde",
+        "method.1": "mailprobe sendet Testmails nach festem Zeitplan, gleich was aus den vorigen wurde. Jede trägt "
+        "eine Nummer mit kryptografischer Signatur, an der sie wiedererkannt wird; gefälschte und kopierte zählen "
+        "nicht.",
+        "method.2": "„Angenommen“ ist der Augenblick, in dem der Server des Absenders mit der Antwort 250 "
+        "bestätigte, dass er die ganze Mail hat. Nach RFC 5321, Abschnitt 6.1, ist er von da an verantwortlich, die "
+        "Mail zuzustellen oder zu melden, dass er es nicht kann.",
+        "method.3": "„Angekommen“ ist der Augenblick, in dem der Server des Empfängers auf einer ständig offenen "
+        "IMAP-Verbindung zuerst von der Mail berichtete. Wo diese Verbindung unterbrochen war, sagt der Bericht, "
+        "zwischen welchen Augenblicken die Mail kam.",
+        "method.4": "Eine Mail, die nicht gekommen ist, gilt nie als zugestellt. Zeit, in der mailprobe nicht "
+        "hinsehen konnte, zählt nie als Verspätung des Anbieters.",
+        "proof.title": "Was geprüft werden kann, und was das beweist",
+        "proof.1": "Diese Datei enthält ihre Belege als Daten. Der Befehl „mailprobe verify DATEI“ prüft ohne Netz, "
+        "dass jede Zahl auf diesen Seiten aus den Belegen folgt, dass das Siegel passt und dass die Aufzeichnungen "
+        "der Mails Glieder einer lückenlosen Kette von SHA-256-Prüfsummen sind. Wer ein einziges Zeichen ändert, "
+        "fällt auf.",
+        "proof.2": "Die Kette beweist, dass an diesen Aufzeichnungen nichts geändert, herausgenommen oder eingefügt "
+        "wurde, seit jemand anderem ein Kopf gegeben wurde, das letzte Glied eines Tages. Ohne solchen Zeugen "
+        "beweist sie nur, dass alles zusammenpasst: Wer das Verzeichnis führt, könnte alles erfunden haben.",
+        "proof.3": "Die Zahlen aller Mails, die Schaubilder, die Störungen und die Kopfzeilen sind keine Glieder der "
+        "Kette; von ihnen beweist das Siegel, dass sie so sind, wie sie bei der Erstellung des Berichts waren.",
+        "proof.4": "Bei jeder Mail stehen die Antworten und Nummern der Server selbst: Damit können die Anbieter sie "
+        "in ihren eigenen Protokollen finden.",
+        "heads": "Köpfe der Kette",
+        "heads.day": "Tag (UTC)",
+        "heads.number": "Aufzeichnungen",
+        "heads.link": "Kopf",
+        "evidence": "Belege",
+        "no_chain": "Diese Form enthält keine Kette und kann nicht geprüft werden; die Formen HTML und JSON können es.",
+    },
+}

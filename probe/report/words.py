@@ -1,0 +1,176 @@
+"""Instants, spans and sentences of a report in its language and its zone.
+
+Rule: an instant is written to the millisecond, as it was measured; only sentences leave that away.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from probe.core.evidence import Evidence
+from probe.core.report import Moment, RouteReport, Row
+from probe.core.state import State
+from probe.core.words import duration
+from probe.report.texts import TEXTS
+
+_APART = 1.0  # seconds between which a mail came: more is said in words
+
+
+class Words:
+    """The words for one report; called with a key of the texts."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self._texts = TEXTS[evidence.language]
+        self._begins = [offset.since for offset in evidence.offsets[1:]]
+
+    def __call__(self, key: str, **values: object) -> str:
+        return self._texts[key].format_map(values)
+
+    @property
+    def two_zones(self) -> bool:
+        """Whether there is a zone beside UTC."""
+        return self.evidence.zone != "UTC"
+
+    def utc(self, at: float) -> str:
+        """2026-11-21 09:02:11.250"""
+        return datetime.fromtimestamp(round(at, 3), UTC).isoformat(" ", "milliseconds")[:-6]
+
+    def local(self, at: float) -> str:
+        """The same in the report's zone, with the zone's name at that time."""
+        offset = self.evidence.offsets[bisect_right(self._begins, at)]
+        return f"{self.utc(at + offset.seconds)} {offset.name}"
+
+    def when(self, at: float) -> str:
+        """For a sentence: 2026-11-21 10:02:11 CET"""
+        time, _, zone = self.local(at).partition(".")
+        return f"{time} {zone.partition(' ')[2]}"
+
+    def long(self, seconds: float | None) -> str:
+        """A span: 2 d 3 h"""
+        return self._number(duration(seconds))
+
+    def mails(self, number: int) -> str:
+        """1 mail, 2 mails"""
+        return self("mail") if number == 1 else self("mails", number=self.count(number))
+
+    def count(self, number: int) -> str:
+        """12,345"""
+        return f"{number:,}".replace(",", "." if self.evidence.language == "de" else ",")
+
+    def moment(self, moment: Moment) -> str:
+        """What happened."""
+        return self(f"moment.{moment.what}", deadline=self.long(moment.deadline))
+
+    def held(self, row: Row) -> str:
+        """How long a mail was on its way; "" where that means nothing."""
+        if row.held is None:
+            return ""
+        if row.seen is None:
+            return self("away", held=self.long(row.held))
+        if (row.uncertainty or 0.0) > _APART:
+            return self(
+                "held.between", low=self.long(max(0.0, row.held - (row.uncertainty or 0.0))), high=self.long(row.held)
+            )
+        return self("held", held=self.long(row.held))
+
+    def remarks(self, row: Row) -> Iterator[str]:
+        """What is to be known of how this was measured, and of where the mail lay."""
+        if row.doubtful or (row.seen is not None and row.uncertainty is None):
+            yield self("doubtful")
+        elif row.uncertainty is not None:
+            yield self("uncertainty", uncertainty=self.long(row.uncertainty))
+        if row.detection:
+            yield self(f"detection.{row.detection}")
+        if row.clock:
+            yield self(f"clock.{row.clock}")
+        if row.step:
+            yield self("step", step=f"{row.step:+.1f} s")
+        if row.placement == "junk" or row.folder not in {"", "INBOX"}:
+            yield self("folder", folder=row.folder)
+        if row.copies > 1:
+            yield self("copies", copies=row.copies)
+        yield self("chained", link=row.link) if row.link is not None else self("unchained")
+
+    def said(self, row: Row) -> Iterator[str]:
+        """What servers and headers said of a mail."""
+        if row.reply:
+            yield " ".join(filter(None, (str(row.reply.code), row.reply.status, row.reply.text)))
+        if row.queue_id:
+            yield self("queue_id", id=row.queue_id)
+        if row.failure:
+            yield row.failure
+        for notice in row.notices:
+            said = " ".join(filter(None, (notice.status, notice.text)))
+            yield f"{self('notice', mta=notice.reporting_mta or self('nobody'))}: {said}"
+        for part in row.segments:
+            yield self(
+                "held_by",
+                segment=self(f"segment.{part.segment}").rstrip(","),
+                low=self.long(part.low),
+                high=self.long(part.high),
+            )
+        if row.authentication:
+            yield self(
+                "authentication", results=", ".join(f"{method} {result}" for method, result in row.authentication)
+            )
+
+    def _number(self, text: str) -> str:
+        return text.replace(".", ",") if self.evidence.language == "de" else text
+
+
+def apart(row: Row) -> bool:
+    """Whether a mail's arrival is better told as an interval."""
+    return row.seen_after is not None and row.seen is not None and row.seen - row.seen_after > _APART
+
+
+def summary(words: Words, route: RouteReport) -> Iterator[str]:
+    """The route in sentences."""
+    evidence, told = words.evidence, route.evidence
+    span = {"since": words.when(evidence.since), "until": words.when(evidence.until)}
+    ends = {"sender": told.sender, "recipient": told.recipient}
+    yield words("sent", **span, **ends, sent=words.mails(route.sent), accepted=words.count(route.accepted))
+    if route.late:
+        fates = Counter(row.fate for row in route.rows if row.missed or row.fate in {"found", "lost", "bounced"})
+        listed = ", ".join(f"{words.count(number)} {words(f'fate.{fate}')}" for fate, number in fates.most_common())
+        yield words("bad", late=words.count(route.late), accepted=words.count(route.accepted), fates=listed)
+        if route.deadlines:
+            yield words("deadlines", deadlines=words.long(route.deadlines[0]))
+    elif route.accepted:
+        yield words("all_well")
+    if route.worst:
+        yield _worst(words, route.worst)
+    if fault := route.fault:
+        each = {"low": words.long(fault.low / fault.mails), "high": words.long(fault.high / fault.mails)}
+        yield words("fault", segment=words(f"segment.{fault.segment}"), mails=words.mails(fault.mails), **each)
+    if route.refused:
+        yield words("refused", refused=words.mails(len(route.refused)))
+    totals = told.totals
+    if flying := totals.states.get(State.ACCEPTED, 0) + totals.states.get(State.UNCONFIRMED, 0):
+        yield words("in_flight", number=words.mails(flying))
+    if spread := totals.latencies:
+        said = {name: words.long(getattr(spread, name)) for name in ("median", "p95", "p99", "most")}
+        yield words("latencies", number=words.count(spread.number), **said)
+    if totals.unknown:
+        yield words("unknown", number=words.mails(totals.unknown))
+    if junk := totals.placements.get("junk"):
+        yield words("junk", number=words.mails(junk))
+
+
+def _worst(words: Words, row: Row) -> str:
+    assert row.accepted is not None
+    accepted = words.when(row.accepted)
+    if row.seen is None:
+        return words("worst.away", accepted=accepted, held=words.long(row.held), made=words.when(words.evidence.made))
+    if apart(row) and row.seen_after is not None:
+        return words("worst.between", accepted=accepted, low=words.when(row.seen_after), high=words.when(row.seen))
+    return words("worst.arrived", accepted=accepted, held=words.long(row.held))
+
+
+def clocks(words: Words, route: RouteReport) -> str:
+    """Which clocks measured, and whether one was set."""
+    measured = {name: words.mails(route.clocks.get(name, 0)) for name in ("boottime", "wall")}
+    return words("clocks", **measured, steps=words.mails(route.steps))
