@@ -398,7 +398,7 @@ def report(
         if output:
             file.save(output, text, force=force)
         else:
-            click.get_binary_stream("stdout").write(text.encode())
+            sys.stdout.buffer.write(text.encode())
     except (ValueError, file.Exists) as error:
         _fail(str(error))
     except OSError as error:

@@ -45,6 +45,7 @@ from probe.report.gather import Wanted, collect
 from .make import make_probe
 
 BEGIN = datetime(2007, 1, 26, tzinfo=UTC).timestamp()
+LATE = f"{2:016x}"  # the one with a header
 MADE = BEGIN + 6 * 86400 + 11 * 3600
 HOSTILE = "<script>alert('x')</script> =1+1 | \u202e\x1b[31m `*_\n|&amp;"
 HEADER = b"""Received: from mx00.kundenserver.example (mx00.kundenserver.example [192.0.2.7])
@@ -183,9 +184,9 @@ def stories() -> list[Story]:
             )
         )
     )
-    for number in range(46, 46 + 300):  # good days
+    for number in range(46, 346):  # good days
         found.append(
-            Story(number, at(1 + number // 60, (number % 60) * 0.4))
+            Story(number, at(1 + number // 80, (number % 80) * 0.3))
             .accepted()
             .arrived(0.8 + number % 7)
             .judged(True, True)
@@ -206,7 +207,8 @@ async def make(path: Path, told: Sequence[Story], chained_by_day: bool = True) -
         for story in told:
             probe = make_probe(*story.events)
             events = [
-                replace(it, raw=HEADER) if isinstance(it, Arrived) and probe.traced else it for it in story.events
+                replace(it, raw=HEADER) if isinstance(it, Arrived) and story.probe == LATE else it
+                for it in story.events
             ]
             finished = [] if probe.state in OPEN else [probe.id]
             await ledger.commit(events, [probe], (), finished)

@@ -66,6 +66,7 @@ class Moment(NamedTuple):
     what: str  # a key of the texts
     at: float
     earliest: float | None = None
+    width: float | None = None  # of that interval, by the better clock
     deadline: float | None = None  # of a judgement
 
 
@@ -279,10 +280,11 @@ def _moments(probe: Probe, events: Sequence[Event]) -> Iterator[Moment]:
             case Accepted():
                 yield Moment("accepted", at)
             case Unconfirmed(since=since):
-                yield Moment("unconfirmed", at, since.wall)
+                yield Moment("unconfirmed", at, since.wall, elapsed(since, event.at))
             case Arrived(stored=stored):
                 low, high = arrival_bounds(event)
-                yield Moment("seen" if event == probe.arrived else "again", high.wall, low.wall if low else None)
+                what = "seen" if event == probe.arrived else "again"
+                yield Moment(what, high.wall, low.wall, elapsed(low, high)) if low else Moment(what, high.wall)
                 if high != event.at:
                     yield Moment("noticed", at)
                 if stored is not None:

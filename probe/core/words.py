@@ -16,3 +16,8 @@ def duration(seconds: float | None) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} {int(seconds % size // part)} {smaller}"
     raise AssertionError(seconds)
+
+
+def brief(seconds: float | None) -> str:
+    """The same without what is nought: "30 s", "5 min"."""
+    return duration(seconds).replace(".0 s", " s").removesuffix(" 0 s").removesuffix(" 0 min").removesuffix(" 0 h")

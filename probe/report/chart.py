@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from probe.core.evidence import Evidence
 from probe.core.report import RouteReport
-from probe.core.words import duration
+from probe.core.words import brief
 from probe.report.markup import Markup, el, lines
 
 _WIDTH, _LEFT, _RIGHT = 720.0, 46.0, 8.0
@@ -57,7 +57,7 @@ def latencies(evidence: Evidence, route: RouteReport, title: str) -> Markup:
     marks = [it for it in _MARKS if lowest <= it <= highest]
     drawn = [
         *(el("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y(it), y2=y(it), class_="grid") for it in marks),
-        *(el("text", _short(it), x=_LEFT - 4, y=y(it) + 3, text_anchor="end") for it in marks),
+        *(el("text", brief(it), x=_LEFT - 4, y=y(it) + 3, text_anchor="end") for it in marks),
         *(el("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y(it), y2=y(it), class_="deadline") for it in route.deadlines),
         *axis.ticks(bottom),
         el("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=bottom, y2=bottom, class_="axis"),
@@ -99,9 +99,4 @@ def strip(evidence: Evidence, route: RouteReport, title: str) -> Markup:
 
 def _svg(drawn: list[Markup], height: float, title: str) -> Markup:
     box = f"0 0 {_WIDTH:g} {height:g}"
-    return el("svg", lines(el("title", title), *drawn), viewBox=box, role="img", xmlns="http://www.w3.org/2000/svg")
-
-
-def _short(seconds: float) -> str:
-    """1 min, 6 h: marks are round."""
-    return duration(seconds).replace(".0 s", " s").replace(" 0 s", "").replace(" 0 min", "").replace(" 0 h", "")
+    return el("svg", lines(el("title", title), *drawn), viewBox=box, role="img")

@@ -95,9 +95,8 @@ async def _route(reader: Reader, route: str, wanted: Wanted) -> RouteEvidence:
     lives = [life async for life in reader.evidence(route, since, until)]
     lives += await _flying(reader, route, wanted, {life.summary.probe for life in lives})
     lives.sort(key=lambda life: (life.summary.started, life.summary.probe))
-    shown = {
-        life.summary.probe for life in heapq.nlargest(wanted.details, lives, lambda life: _held(life, wanted.made))
-    }
+    told = (life for life in lives if life.headers and life.summary.latency is not None)
+    shown = {it.summary.probe for it in heapq.nlargest(wanted.details, told, lambda it: it.summary.latency or 0.0)}
     mails = [_mail(life, life.summary.probe in shown) for life in lives]
     heads, stretches = await _chain(reader, route, lives, since)
     width = HOUR if until - since <= _HOURS * HOUR else DAY
@@ -135,17 +134,10 @@ async def _ends(reader: Reader, route: str, lives: Sequence[Life]) -> tuple[str,
     return record.get("sender", ""), record.get("recipient", "")
 
 
-def _held(life: Life, made: float) -> float:
-    found = life.summary
-    if found.latency is not None:
-        return found.latency
-    return made - found.accepted if found.accepted is not None else 0.0
-
-
 def _mail(life: Life, with_header: bool) -> Mail:
     digest, links = chain.digest(life.record), life.links
     link = links[-1].number if links and links[-1].digest == digest else None
-    header = next(filter(None, map(_own_header, life.headers)), "") if with_header and life.summary.seen else ""
+    header = next(filter(None, map(_own_header, life.headers)), "") if with_header else ""
     return Mail(json.loads(life.record), link, header)
 
 

@@ -17,7 +17,7 @@ from probe.core.phrases import PHRASES
 from probe.core.report import RouteReport, Row, report
 from probe.report import chart
 from probe.report.markup import Markup, el, lines
-from probe.report.words import Words, clocks, summary
+from probe.report.words import Words, apart, clocks, summary
 
 _BEGIN, _END = '<pre id="evidence">\n', "\n</pre>"
 # A mail system may break a line of more than 998 octets, and strip spaces at ends of lines: there are none of either.
@@ -54,7 +54,7 @@ td table { margin: 0; font-size: 7.5pt; line-height: 1.25 } td td { border: 0; p
 .meta { width: auto } .meta td, .meta th { border: 0; padding: .3mm 4mm .3mm 0; vertical-align: top }
 .at { white-space: nowrap; font-variant-numeric: tabular-nums } .number { text-align: right }
 .hash { font: 7.5pt "Liberation Mono", monospace; word-break: break-all }
-.mails td:nth-child(1) { width: 5mm } .mails td:nth-child(3) { width: 33mm } .mails td:nth-child(4) { width: 42mm }
+.mails td:nth-child(1) { width: 5mm } .mails td:nth-child(3) { width: 33mm } .mails td:nth-child(4) { width: 54mm }
 .mails td td { width: auto !important } .mails div { margin-bottom: .6mm }
 #evidence { font: 6pt monospace; white-space: pre-wrap; word-break: break-all }
 @media print { body { margin: 0; padding: 0; max-width: none } details { display: none } }
@@ -168,26 +168,21 @@ def _mails(words: Words, rows: Sequence[Row], first: int) -> Markup:
 
 
 def _mail(words: Words, row: Row, number: int) -> Markup:
-    became = [
-        el("div", el("b", words(f"fate.{row.fate}"))),
-        *_divs(filter(None, [words.held(row)])),
-        *_divs(words.remarks(row)),
-    ]
-    return el(
-        "tr",
+    became = [el("b", words(f"fate.{row.fate}")), *filter(None, [words.held(row)]), *words.remarks(row)]
+    cells = [
         el("td", str(number)),
         el("td", _moments(words, row)),
-        el("td", *became),
-        el("td", *_divs(words.said(row)), el("div", row.probe, class_="hash")),
-        id=f"m{row.probe}",
-    )
+        el("td", lines(*map(_div, became))),
+        el("td", lines(*map(_div, words.said(row)), el("div", row.probe, class_="hash"))),
+    ]
+    return el("tr", lines(*cells), id=f"m{row.probe}")
 
 
 def _moments(words: Words, row: Row) -> Markup:
     found = []
     for moment in row.moments:
         ends = [moment.at]
-        if moment.earliest is not None and (moment.what == "unconfirmed" or moment.at - moment.earliest > 1.0):
+        if moment.earliest is not None and apart(moment.width):
             ends = [moment.earliest, moment.at]
         for place, at in enumerate(ends):
             name = words.moment(moment) if place == 0 else ""
@@ -195,13 +190,13 @@ def _moments(words: Words, row: Row) -> Markup:
                 name = f"{name} {words(('between', 'and')[place])}".strip()
             elif moment.what in {"seen", "again"} and moment.earliest is None:
                 name = f"{name} {words('latest')}"
-            local = [el("td", words.local(at), class_="at")] if words.two_zones else []
+            local = [el("td", words.beside(at), class_="at")] if words.two_zones else []
             found.append(el("tr", el("td", name), el("td", words.utc(at), class_="at"), *local))
-    return el("table", *found)
+    return el("table", lines(*found))
 
 
-def _divs(texts: Iterable[str]) -> list[Markup]:
-    return [el("div", text) for text in texts]
+def _div(text: str) -> Markup:
+    return el("div", text)
 
 
 def _ways(words: Words, route: RouteReport) -> Iterator[Markup]:
@@ -220,7 +215,7 @@ def _ways(words: Words, route: RouteReport) -> Iterator[Markup]:
                     el("td", " ".join(filter(None, (hop.from_, hop.protocol)))),
                     el("td", hop.id),
                     el("td", "–" if hop.date is None else iso(hop.date, hop.resolution), class_="at"),
-                    el("td", "–" if hop.after is None else f"{hop.after:+.1f} s", class_="at number"),
+                    el("td", "–" if hop.after is None else words.after(hop.after), class_="at number"),
                 )
                 for hop in row.hops
             ],

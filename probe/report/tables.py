@@ -8,6 +8,7 @@ Rules:
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -22,7 +23,7 @@ from probe.core.report import RouteReport, Row, report
 from probe.report.markup import shown
 from probe.report.words import Words, clocks, summary
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]#|~!])")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 COLUMNS = (
     *("route", "sender", "recipient", "probe", "fate", "due", "started", "accepted", "seen_after", "seen"),
@@ -159,4 +160,4 @@ def _table(cells: Iterable[str]) -> str:
 
 def _md(text: str) -> str:
     """A text that stays one, also as HTML."""
-    return _SPECIAL.sub(r"\\\1", shown(text))
+    return html.escape(_SPECIAL.sub(r"\\\1", shown(text)), quote=False)

@@ -78,9 +78,8 @@ def _alike(kind: str, one: str, other: str) -> bool:
 def _first(one: str, other: str) -> int:
     """The number of the first line that differs."""
     ours, theirs = one.splitlines(), other.splitlines()
-    return next(
-        (n for n, (a, b) in enumerate(zip(ours, theirs, strict=False), 1) if a != b), min(len(ours), len(theirs))
-    )
+    differ = (number for number, (a, b) in enumerate(zip(ours, theirs, strict=False), 1) if a != b)
+    return next(differ, 1 + min(len(ours), len(theirs)))
 
 
 def findings(verdict: Verdict, witness: Witness) -> Iterator[str]:
@@ -105,7 +104,7 @@ def findings(verdict: Verdict, witness: Witness) -> Iterator[str]:
     yield "  All that it shows follows from the evidence in it, and neither was changed since, if the seal is the one you"
     yield "  were told. Each record in the chain is a link of it, and leads to a head."
     if held.witnessed:
-        yield f"  {held.witnessed} records were what they are when the witness was given the head that follows them."
+        yield f"  {held.witnessed} records were what they are when the witness was given the head after them."
     yield "It does not prove:"
     if left := held.records - held.witnessed:
         yield f"  - since when {left} records are what they are: no witness's head follows them (see --heads)"

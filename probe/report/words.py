@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from probe.core.evidence import Evidence
 from probe.core.report import Moment, RouteReport, Row
 from probe.core.state import State
-from probe.core.words import duration
+from probe.core.words import brief, duration
 from probe.report.texts import TEXTS
 
 _APART = 1.0  # seconds between which a mail came: more is said in words
@@ -44,6 +44,15 @@ class Words:
         offset = self.evidence.offsets[bisect_right(self._begins, at)]
         return f"{self.utc(at + offset.seconds)} {offset.name}"
 
+    def beside(self, at: float) -> str:
+        """The same beside the time in UTC: without the date where that is the same."""
+        local = self.local(at)
+        return local[11:] if local[:11] == self.utc(at)[:11] else local
+
+    def after(self, seconds: float) -> str:
+        """A span with its sign: +3.0 s"""
+        return f"{'-' if seconds < 0 else '+'}{self.long(abs(seconds))}"
+
     def when(self, at: float) -> str:
         """For a sentence: 2026-11-21 10:02:11 CET"""
         time, _, zone = self.local(at).partition(".")
@@ -52,6 +61,15 @@ class Words:
     def long(self, seconds: float | None) -> str:
         """A span: 2 d 3 h"""
         return self._number(duration(seconds))
+
+    def between(self, low: float, high: float) -> str:
+        """A span that is known between bounds: 2 d 3 h, or 0 ms to 3.0 s"""
+        least, most = self.long(low), self.long(high)
+        return most if least == most else self("to", low=least, high=most)
+
+    def brief(self, seconds: float | None) -> str:
+        """A round span: 30 s, 5 min"""
+        return brief(seconds)
 
     def mails(self, number: int) -> str:
         """1 mail, 2 mails"""
@@ -63,7 +81,7 @@ class Words:
 
     def moment(self, moment: Moment) -> str:
         """What happened."""
-        return self(f"moment.{moment.what}", deadline=self.long(moment.deadline))
+        return self(f"moment.{moment.what}", deadline=self.brief(moment.deadline))
 
     def held(self, row: Row) -> str:
         """How long a mail was on its way; "" where that means nothing."""
@@ -71,11 +89,8 @@ class Words:
             return ""
         if row.seen is None:
             return self("away", held=self.long(row.held))
-        if (row.uncertainty or 0.0) > _APART:
-            return self(
-                "held.between", low=self.long(max(0.0, row.held - (row.uncertainty or 0.0))), high=self.long(row.held)
-            )
-        return self("held", held=self.long(row.held))
+        sure = row.held - row.uncertainty if row.uncertainty is not None and apart(row.uncertainty) else row.held
+        return self("held", held=self.between(max(0.0, sure), row.held))
 
     def remarks(self, row: Row) -> Iterator[str]:
         """What is to be known of how this was measured, and of where the mail lay."""
@@ -102,17 +117,13 @@ class Words:
         if row.queue_id:
             yield self("queue_id", id=row.queue_id)
         if row.failure:
-            yield row.failure
+            yield self("stage", stage=row.failure) if row.refused else row.failure
         for notice in row.notices:
             said = " ".join(filter(None, (notice.status, notice.text)))
             yield f"{self('notice', mta=notice.reporting_mta or self('nobody'))}: {said}"
         for part in row.segments:
-            yield self(
-                "held_by",
-                segment=self(f"segment.{part.segment}").rstrip(","),
-                low=self.long(part.low),
-                high=self.long(part.high),
-            )
+            held = self.between(part.low, part.high)
+            yield self("held_by", segment=self(f"segment.{part.segment}").rstrip(","), held=held)
         if row.authentication:
             yield self(
                 "authentication", results=", ".join(f"{method} {result}" for method, result in row.authentication)
@@ -122,9 +133,9 @@ class Words:
         return text.replace(".", ",") if self.evidence.language == "de" else text
 
 
-def apart(row: Row) -> bool:
-    """Whether a mail's arrival is better told as an interval."""
-    return row.seen_after is not None and row.seen is not None and row.seen - row.seen_after > _APART
+def apart(width: float | None) -> bool:
+    """Whether something is better told as an interval, of so many seconds."""
+    return width is not None and width > _APART
 
 
 def summary(words: Words, route: RouteReport) -> Iterator[str]:
@@ -138,14 +149,14 @@ def summary(words: Words, route: RouteReport) -> Iterator[str]:
         listed = ", ".join(f"{words.count(number)} {words(f'fate.{fate}')}" for fate, number in fates.most_common())
         yield words("bad", late=words.count(route.late), accepted=words.count(route.accepted), fates=listed)
         if route.deadlines:
-            yield words("deadlines", deadlines=words.long(route.deadlines[0]))
+            yield words("deadlines", deadlines=words.brief(route.deadlines[0]))
     elif route.accepted:
         yield words("all_well")
     if route.worst:
         yield _worst(words, route.worst)
     if fault := route.fault:
-        each = {"low": words.long(fault.low / fault.mails), "high": words.long(fault.high / fault.mails)}
-        yield words("fault", segment=words(f"segment.{fault.segment}"), mails=words.mails(fault.mails), **each)
+        each = words.between(fault.low / fault.mails, fault.high / fault.mails)
+        yield words("fault", segment=words(f"segment.{fault.segment}"), mails=words.mails(fault.mails), each=each)
     if route.refused:
         yield words("refused", refused=words.mails(len(route.refused)))
     totals = told.totals
@@ -165,7 +176,7 @@ def _worst(words: Words, row: Row) -> str:
     accepted = words.when(row.accepted)
     if row.seen is None:
         return words("worst.away", accepted=accepted, held=words.long(row.held), made=words.when(words.evidence.made))
-    if apart(row) and row.seen_after is not None:
+    if apart(row.uncertainty) and row.seen_after is not None:
         return words("worst.between", accepted=accepted, low=words.when(row.seen_after), high=words.when(row.seen))
     return words("worst.arrived", accepted=accepted, held=words.long(row.held))
 
