@@ -23,8 +23,9 @@ from probe.core.chain import digest, genesis, verify
 from probe.core.events import Event
 from probe.core.history import DAY, HOUR, Cell, IncidentRow, Summary, summary
 from probe.core.state import OPEN, Probe, State, advance
+from probe.core.written import typed
 from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, Reader, chaining, reader, writing
-from probe.ledger.records import row, typed
+from probe.ledger.records import row
 from probe.ledger.schema import SCHEMA
 
 from .bench import years

@@ -32,7 +32,7 @@ SHELLS = {
     "world",
     "page",
 }
-COMPOSERS = {"recorder", "prober", "daemon", "once", "check", "demo", "supervision", "incidents", "outlook"}
+COMPOSERS = {"recorder", "prober", "daemon", "once", "check", "demo", "supervision", "incidents", "outlook", "report"}
 FACE = {"cli", "show", "traced"}
 OTHERS = {"core", "clock", "__init__"}
 

@@ -39,8 +39,8 @@ from probe.core.events import (
     Unconfirmed,
 )
 from probe.core.state import State, advance
+from probe.core.written import fields, typed
 from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, writing
-from probe.ledger.records import fields, typed
 from probe.ledger.schema import SCHEMA
 
 from .make import (

@@ -111,7 +111,7 @@ def test_every_instant_of_a_late_mail_is_there(told: Data) -> None:
     assert it["queue_id"] == "0MKwh2-1HA002"
     assert [hop[0] for hop in it["hops"]] == ["mout.example.de", "mx00.kundenserver.example", "imap.example.org"]
     assert [hop[6] for hop in it["hops"]] == pytest.approx([0.0, 3.0, seen - 0.5 - taken])
-    assert it["segments"][2] == ["recipient", 2 * 86400 + 12533.5, 2 * 86400 + 12536.5]
+    assert it["segments"][2][:3] == ["recipient", 2 * 86400 + 12533.5, 2 * 86400 + 12536.5]
 
 
 def test_what_has_not_come_is_as_old_as_the_report(told: Data) -> None:
@@ -372,19 +372,18 @@ def forged(evidence: Evidence, number: int, change: Any) -> Evidence:
     """The evidence with another record, and all that is shown made to fit."""
     route = evidence.routes[0]
     mails = list(route.mails)
-    place = next(n for n, it in enumerate(mails) if it.record["probe"] == f"{number:016x}")
+    place = next(n for n, it in enumerate(mails) if f"{number:016x}" in it.record)
     mails[place] = change(mails[place])
     return replace(evidence, routes=[replace(route, mails=mails)])
 
 
 def test_a_record_that_is_changed_and_shown_consistently_is_not_the_one_that_was_chained(evidence: Evidence) -> None:
     def later(mail: ev.Mail) -> ev.Mail:
-        text = json.dumps(mail.record).replace("Message 0MKwh2 accepted", "Message 0MKwh2 refused")
-        return mail._replace(record=json.loads(text))
+        return mail._replace(record=mail.record.replace("Message 0MKwh2 accepted", "Message 0MKwh2 refused"))
 
     for form in ("html", "json"):
         verdict = verify(render(forged(evidence, 5, later), form).encode(), {})
-        assert verdict.changed == ["ionos-to-own: the record of probe 0000000000000005 is not the one that was chained"]
+        assert verdict.changed == ["ionos-to-own: the record with the number 5 is not the one that was chained"]
 
 
 def test_links_that_are_changed_or_missing_do_not_lead_to_the_head(evidence: Evidence) -> None:

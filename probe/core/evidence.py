@@ -40,7 +40,7 @@ class Offset(NamedTuple):
 class Mail(NamedTuple):
     """A probe of which something is to be proved."""
 
-    record: dict[str, object]  # as it was chained: {"events", "probe", "version"}
+    record: str  # to the letter as it was chained, see core/chain.py
     link: int | None  # the number of its link; None: not all that is in the record was chained when this was made
     header: str  # of the mail as it arrived, octets as latin-1; "" where it is not kept, or was not asked for
 
@@ -130,7 +130,7 @@ def seal(told: str) -> str:
 
 def record_digest(mail: Mail) -> str:
     """The digest of the mail's record."""
-    return chain.digest(chain.canonical(mail.record)).hex()
+    return chain.digest(mail.record.encode()).hex()
 
 
 def check(evidence: Evidence, witness: Witness) -> Chained:
@@ -159,7 +159,7 @@ def _check(route: RouteEvidence, ledger: str, witnessed: Mapping[int, str]) -> C
     chained = [mail for mail in route.mails if mail.link is not None]
     for mail in chained:
         if digests.get(mail.link or 0) != record_digest(mail):
-            broken.append(f"the record of probe {mail.record.get('probe')} is not the one that was chained")
+            broken.append(f"the record with the number {mail.link} is not the one that was chained")
     return Chained(
         len(chained),
         len(route.mails) - len(chained),

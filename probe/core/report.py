@@ -7,6 +7,7 @@ Instants are Unix times by the prober's wall clock; spans are in seconds, by the
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -196,12 +197,12 @@ def _fault(rows: Iterable[Row]) -> Fault | None:
 def row(mail: Mail, made: float) -> Row:
     """What is on record of this mail, as known at `made`. Raises ValueError."""
     try:
-        told = cast("list[dict[str, Any]]", mail.record["events"])
-        events = [typed(it["kind"], {name: it[name] for name in it if name != "kind"}) for it in told]
+        told: list[dict[str, Any]] = json.loads(mail.record)["events"]
+        events = [typed(it.pop("kind"), it) for it in told]
         probe = reduce(advance, events, cast("Probe", None))
         return _row(mail, probe, events, made)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the record of probe {mail.record.get('probe')} is none: {error!r}") from error
+        raise ValueError(f"the record with the number {mail.link} is none: {error!r}") from error
 
 
 def _row(mail: Mail, probe: Probe, events: Sequence[Event], made: float) -> Row:

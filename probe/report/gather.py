@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import heapq
-import json
 import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 from probe import __version__
@@ -47,8 +46,11 @@ class Wanted(NamedTuple):
 
 async def collect(path: Path, routes: Sequence[str], wanted: Wanted) -> Evidence:
     """The evidence in the ledger at `path`, of these routes, or of all. Raises LedgerError, ValueError."""
-    async with _opened(path, routes) as (reader, names):
-        return await gather(reader, names, wanted)
+    async with (
+        _opened(path, routes) as (reader, names),
+        _opened(path, names) as (counter, _),
+    ):  # two: SQLite counts long
+        return await _gather(reader, counter, names, wanted)
 
 
 async def collect_heads(path: Path, routes: Sequence[str], wanted: Wanted) -> list[str]:
@@ -72,8 +74,7 @@ async def _opened(path: Path, routes: Sequence[str]) -> AsyncIterator[tuple[Read
         await asyncio.to_thread(reader.close)
 
 
-async def gather(reader: Reader, routes: Iterable[str], wanted: Wanted) -> Evidence:
-    """The evidence of these routes. Raises LedgerError."""
+async def _gather(reader: Reader, counter: Reader, routes: Iterable[str], wanted: Wanted) -> Evidence:
     missing = await reader.caught_up()
     return Evidence(
         format=FORMAT,
@@ -86,35 +87,40 @@ async def gather(reader: Reader, routes: Iterable[str], wanted: Wanted) -> Evide
         language=wanted.language,
         zone=wanted.zone.key,
         offsets=list(_offsets(wanted.zone, wanted.since, max(wanted.made, wanted.until))),
-        routes=[await _route(reader, route, wanted) for route in routes],
+        routes=[await _route(reader, counter, route, wanted) for route in routes],
     )
 
 
-async def _route(reader: Reader, route: str, wanted: Wanted) -> RouteEvidence:
+async def _route(reader: Reader, counter: Reader, route: str, wanted: Wanted) -> RouteEvidence:
+    records, counts = await asyncio.gather(_records(reader, route, wanted), _counts(counter, route, wanted))
+    return RouteEvidence(name=route, **records, **counts)
+
+
+async def _counts(reader: Reader, route: str, wanted: Wanted) -> dict[str, Any]:
+    """What all mails came to."""
     since, until = wanted.since, wanted.until
-    lives = [life async for life in reader.evidence(route, since, until)]
+    width = HOUR if until - since <= _HOURS * HOUR else DAY
+    begin, end = since // width * width, math.ceil(until / width) * width
+    return {
+        "totals": await reader.totals(route, since, until),
+        "width": width,
+        "cells": await reader.strip(begin, end, round((end - begin) / width), route),
+        "points": await reader.latencies(route, since, until, _POINTS),
+        "incidents": [_incident(row) for row in await reader.incidents(since, until, route)],
+    }
+
+
+async def _records(reader: Reader, route: str, wanted: Wanted) -> dict[str, Any]:
+    """The mails of which something is to be proved, and their chain."""
+    lives = [life async for life in reader.evidence(route, wanted.since, wanted.until)]
     lives += await _flying(reader, route, wanted, {life.summary.probe for life in lives})
     lives.sort(key=lambda life: (life.summary.started, life.summary.probe))
     told = (life for life in lives if life.headers and life.summary.latency is not None)
     shown = {it.summary.probe for it in heapq.nlargest(wanted.details, told, lambda it: it.summary.latency or 0.0)}
     mails = [_mail(life, life.summary.probe in shown) for life in lives]
-    heads, stretches = await _chain(reader, route, lives, since)
-    width = HOUR if until - since <= _HOURS * HOUR else DAY
-    begin, end = since // width * width, math.ceil(until / width) * width
+    heads, stretches = await _chain(reader, route, lives, wanted.since)
     sender, recipient = await _ends(reader, route, lives)
-    return RouteEvidence(
-        name=route,
-        sender=sender,
-        recipient=recipient,
-        totals=await reader.totals(route, since, until),
-        width=width,
-        cells=await reader.strip(begin, end, round((end - begin) / width), route),
-        points=await reader.latencies(route, since, until, _POINTS),
-        incidents=[_incident(row) for row in await reader.incidents(since, until, route)],
-        mails=mails,
-        stretches=stretches,
-        heads=heads,
-    )
+    return {"sender": sender, "recipient": recipient, "mails": mails, "heads": heads, "stretches": stretches}
 
 
 async def _flying(reader: Reader, route: str, wanted: Wanted, known: set[str]) -> list[Life]:
@@ -130,15 +136,15 @@ async def _flying(reader: Reader, route: str, wanted: Wanted, known: set[str]) -
 async def _ends(reader: Reader, route: str, lives: Sequence[Life]) -> tuple[str, str]:
     """The addresses of sender and recipient."""
     life = lives[-1] if lives else await reader.life((await reader.standings())[route].newest.probe)
-    record = json.loads(life.record)["events"][0] if life else {}
-    return record.get("sender", ""), record.get("recipient", "")
+    first = life.events[0][1] if life and life.events else {}
+    return first.get("sender", ""), first.get("recipient", "")
 
 
 def _mail(life: Life, with_header: bool) -> Mail:
-    digest, links = chain.digest(life.record), life.links
-    link = links[-1].number if links and links[-1].digest == digest else None
+    record, last = life.record, life.links[-1] if life.links else None
+    link = last.number if last and last.digest == chain.digest(record) else None
     header = next(filter(None, map(_own_header, life.headers)), "") if with_header else ""
-    return Mail(json.loads(life.record), link, header)
+    return Mail(record.decode(), link, header)
 
 
 def _own_header(raw: bytes) -> str:

@@ -16,7 +16,7 @@ from probe.core.evidence import Evidence, day, seal
 from probe.core.phrases import PHRASES
 from probe.core.report import RouteReport, Row, report
 from probe.report import chart
-from probe.report.markup import Markup, el, lines
+from probe.report.markup import Markup, el, escaped, lines
 from probe.report.words import Words, apart, clocks, summary
 
 _BEGIN, _END = '<pre id="evidence">\n', "\n</pre>"
@@ -190,8 +190,9 @@ def _moments(words: Words, row: Row) -> Markup:
                 name = f"{name} {words(('between', 'and')[place])}".strip()
             elif moment.what in {"seen", "again"} and moment.earliest is None:
                 name = f"{name} {words('latest')}"
-            local = [el("td", words.beside(at), class_="at")] if words.two_zones else []
-            found.append(el("tr", el("td", name), el("td", words.utc(at), class_="at"), *local))
+            local = f'<td class="at">{escaped(words.beside(at))}' if words.two_zones else ""
+            # The most of a long report: put together here, since end tags of cells and rows can be left out.
+            found.append(Markup(f'<tr><td>{escaped(name)}<td class="at">{words.utc(at)}{local}'))
     return el("table", lines(*found))
 
 

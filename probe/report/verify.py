@@ -101,8 +101,8 @@ def findings(verdict: Verdict, witness: Witness) -> Iterator[str]:
     if witness:
         yield f"  Witness: {held.witnessed} of these records are followed by a head that was witnessed"
     yield "This proves:"
-    yield "  All that it shows follows from the evidence in it, and neither was changed since, if the seal is the one you"
-    yield "  were told. Each record in the chain is a link of it, and leads to a head."
+    yield "  All that it shows follows from the evidence in it. Neither was changed since it was made, if its seal is"
+    yield "  the one that you were told. Each record in the chain is a link of it, and leads to a head."
     if held.witnessed:
         yield f"  {held.witnessed} records were what they are when the witness was given the head after them."
     yield "It does not prove:"
