@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -55,8 +56,13 @@ def _typed(hint: Any, value: Any) -> Any:
     return _which(hint, value, fits)
 
 
+@cache
+def _hints(hint: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(hint)
+
+
 def _record(hint: Callable[..., Any], value: Any) -> Any:
-    hints = get_type_hints(hint)
+    hints = _hints(hint)
     if isinstance(value, dict) and value.keys() == hints.keys():
         return hint(**{name: _typed(hints[name], item) for name, item in value.items()})
     return hint(*(_typed(part, item) for part, item in zip(hints.values(), value, strict=True)))

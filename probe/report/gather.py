@@ -135,7 +135,8 @@ async def _flying(reader: Reader, route: str, wanted: Wanted, known: set[str]) -
 
 async def _ends(reader: Reader, route: str, lives: Sequence[Life]) -> tuple[str, str]:
     """The addresses of sender and recipient."""
-    life = lives[-1] if lives else await reader.life((await reader.standings())[route].newest.probe)
+    standing = None if lives else (await reader.standings()).get(route)
+    life = lives[-1] if lives else await reader.life(standing.newest.probe) if standing else None
     first = life.events[0][1] if life and life.events else {}
     return first.get("sender", ""), first.get("recipient", "")
 

@@ -21,7 +21,7 @@ from probe.report.words import Words, apart, clocks, summary
 
 _BEGIN, _END = '<pre id="evidence">\n', "\n</pre>"
 # A mail system may break a line of more than 998 octets, and strip spaces at ends of lines: there are none of either.
-_WRAP = re.compile(r"(.{100,130}[^ ])(?=[^ ])")
+_WRAP = re.compile(r".{100,130}[^ ](?=[^ ])|.{130,}?[^ ](?=[^ ])|.+")
 _STYLE = """
 @page { size: A4; margin: 17mm 16mm 19mm;
   @bottom-left { content: "mailprobe · %s"; font: 7pt sans-serif; color: #555 }
@@ -83,7 +83,7 @@ def page(evidence: Evidence, told: str) -> str:
         el("title", f"{words('title')}: {', '.join(route.evidence.name for route in routes)}"),
         Markup(f"<style>{_STYLE % sign[:16]}</style>"),
     )
-    block = Markup(_BEGIN + html.escape(_WRAP.sub(r"\1\n", told), quote=False) + _END)
+    block = Markup(_BEGIN + html.escape("\n".join(_WRAP.findall(told)), quote=False) + _END)
     data = el("details", el("summary", words("evidence")), block)
     whole = el("html", lines(el("head", top), el("body", lines(Markup(""), body, data))), lang=evidence.language)
     return f"<!DOCTYPE html>\n{whole}\n"
