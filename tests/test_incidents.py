@@ -55,8 +55,8 @@ from probe.core.trouble import (
     Updated,
     View,
 )
+from probe.core.written import typed as typed_event
 from probe.ledger import Ledger
-from probe.ledger.records import typed as typed_event
 
 from .make import BUSY, NO, OK, RECIPIENT, ROOT, SENDER, T0, instant, make_route, place
 
