@@ -392,14 +392,14 @@ def report(
     path = ledger or _settings(options).state_dir / "ledger.sqlite"
     try:
         if heads:
-            text = "".join(f"{line}\n" for line in _run(collect_heads(path, routes, wanted)))
+            text = "".join(f"{line}\n" for line in asyncio.run(collect_heads(path, routes, wanted)))
         else:
-            text = render(_run(collect(path, routes, wanted)), form)
+            text = render(asyncio.run(collect(path, routes, wanted)), form)
         if output:
             file.save(output, text, force=force)
         else:
             sys.stdout.buffer.write(text.encode())
-    except (ValueError, file.Exists) as error:
+    except (LedgerError, ValueError, file.Exists) as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{output or 'standard output'}: {error.strerror}")

@@ -522,6 +522,7 @@ def test_a_report_is_made_sent_verified_and_witnessed(ledger: Path, tmp_path: Pa
         (("--route", "x"), "{ledger}: there is no route 'x'; there are: ionos-to-own"),
         (("--tz", "Mars"), "--tz: there is no zone 'Mars'; write one such as Europe/Berlin or UTC"),
         (("-o", "/nowhere/x"), "/nowhere/x: No such file or directory"),
+        (("--ledger", "/nowhere/x"), "/nowhere/x: there is no ledger; the daemon makes it at its first start"),
     ],
 )
 def test_a_report_that_cannot_be_made_says_why_in_one_line(ledger: Path, words: tuple[str, ...], said: str) -> None:

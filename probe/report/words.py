@@ -100,10 +100,12 @@ class Words:
             yield self("uncertainty", uncertainty=self.long(row.uncertainty))
         if row.detection:
             yield self(f"detection.{row.detection}")
+        if any(moment.what == "noticed" for moment in row.moments):
+            yield self("stamp")
         if row.clock:
             yield self(f"clock.{row.clock}")
         if row.step:
-            yield self("step", step=f"{row.step:+.1f} s")
+            yield self("step", step=self.after(row.step))
         if row.placement == "junk" or row.folder not in {"", "INBOX"}:
             yield self("folder", folder=row.folder)
         if row.copies > 1:
