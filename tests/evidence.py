@@ -204,7 +204,7 @@ async def make(path: Path, told: Sequence[Story], chained_by_day: bool = True) -
     """Put them on record, each once it is finished."""
     ledger = await asyncio.to_thread(Ledger, path)
     try:
-        for story in told:
+        for story in sorted(told, key=lambda story: max(it.at.wall for it in story.events)):
             probe = make_probe(*story.events)
             events = [
                 replace(it, raw=HEADER) if isinstance(it, Arrived) and story.probe == LATE else it

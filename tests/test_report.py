@@ -378,12 +378,15 @@ def forged(evidence: Evidence, number: int, change: Any) -> Evidence:
 
 
 def test_a_record_that_is_changed_and_shown_consistently_is_not_the_one_that_was_chained(evidence: Evidence) -> None:
-    def later(mail: ev.Mail) -> ev.Mail:
+    def refused(mail: ev.Mail) -> ev.Mail:
         return mail._replace(record=mail.record.replace("Message 0MKwh2 accepted", "Message 0MKwh2 refused"))
 
+    other = forged(evidence, 5, refused)
+    number = next(mail.link for mail in other.routes[0].mails if "0MKwh2 refused" in mail.record)
     for form in ("html", "json"):
-        verdict = verify(render(forged(evidence, 5, later), form).encode(), {})
-        assert verdict.changed == ["ionos-to-own: the record with the number 5 is not the one that was chained"]
+        assert verify(render(other, form).encode(), {}).changed == [
+            f"ionos-to-own: the record with the number {number} is not the one that was chained"
+        ]
 
 
 def test_links_that_are_changed_or_missing_do_not_lead_to_the_head(evidence: Evidence) -> None:
@@ -410,7 +413,7 @@ def test_a_witness_knows_a_ledger_that_was_made_anew(ledger: Path, evidence: Evi
     number, link = next(iter(kept[evidence.ledger, "ionos-to-own"].items()))
     other = {(evidence.ledger, "ionos-to-own"): {number: link[::-1]}}
     assert (
-        "ionos-to-own: head 44 is not the one that was witnessed"
+        f"ionos-to-own: head {number} is not the one that was witnessed"
         in verify(render(evidence, "html").encode(), other).changed
     )
     nothing = verify(render(evidence, "html").encode(), {("another", "ionos-to-own"): {1: link}})
@@ -429,6 +432,31 @@ def test_forms_without_a_chain_are_named(evidence: Evidence, form: str) -> None:
 )
 def test_what_is_no_report_is_not_intact(octets: bytes) -> None:
     assert verify(octets, {}).changed
+
+
+JSON = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.just([]) | st.just({})
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_evidence_that_somebody_made_up_is_never_more_than_changed(data: st.DataObject, small: Evidence) -> None:
+    whole = json.loads(ev.text(small))
+    whole["routes"][0]["mails"] = [[json.loads(record), *rest] for record, *rest in whole["routes"][0]["mails"]]
+    for _ in range(data.draw(st.integers(1, 2))):
+        node: Any = whole
+        while True:
+            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+            key = data.draw(st.sampled_from(keys))
+            if not (isinstance(node[key], dict | list) and node[key]) or data.draw(st.integers(0, 9)) == 0:
+                break
+            node = node[key]
+        node[key] = data.draw(JSON)
+    route = next(iter(whole["routes"]), None) if isinstance(whole["routes"], list) else None
+    if isinstance(route, dict) and isinstance(route.get("mails"), list):
+        route["mails"] = [[json.dumps(it[0]), *it[1:]] if isinstance(it, list) and it else it for it in route["mails"]]
+    told = json.dumps(whole)
+    assert verify(json.dumps({"evidence": whole}).encode(), {}).changed
+    assert verify(f'<html><pre id="evidence">\n{told}\n</pre></html>'.encode(), {}).changed
 
 
 def test_the_evidence_of_another_format_is_named(page: str) -> None:

@@ -26,6 +26,7 @@ from probe.core.trouble import Incident
 
 FORMAT = 1  # of the evidence, and of what is shown of it: another program cannot compare that
 _SIZE = 32  # octets of a digest
+_DOOMSDAY = 1e11  # no calendar goes further
 _HEAD_LINE = re.compile(r"\d{4}-\d\d-\d\d (\d+) ([0-9a-f]{64}) (\S+) (\S.*)", re.A)
 
 
@@ -120,6 +121,10 @@ def read(told: str) -> Evidence:
     if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
         raise ValueError(f"it was made by {data.get('program')}, in another format; verify it with that version")
     evidence: Evidence = typed(Evidence, data)
+    if not (0 <= evidence.since < evidence.until < _DOOMSDAY and evidence.offsets):
+        raise ValueError("its span is none")
+    if any(route.width <= 0 for route in evidence.routes):
+        raise ValueError("its cells are none")
     return evidence
 
 

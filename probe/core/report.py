@@ -41,7 +41,7 @@ from probe.core.events import (
 )
 from probe.core.evidence import Evidence, Mail, RouteEvidence, record_digest
 from probe.core.headers import parse_head
-from probe.core.state import IN_FLIGHT, Probe, State, advance, arrival_bounds
+from probe.core.state import IN_FLIGHT, ImpossibleEvent, Probe, State, advance, arrival_bounds
 from probe.core.written import typed
 
 Fate = Literal[
@@ -201,7 +201,7 @@ def row(mail: Mail, made: float) -> Row:
         events = [typed(it.pop("kind"), it) for it in told]
         probe = reduce(advance, events, cast("Probe", None))
         return _row(mail, probe, events, made)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ImpossibleEvent) as error:
         raise ValueError(f"the record with the number {mail.link} is none: {error!r}") from error
 
 

@@ -169,7 +169,7 @@ def _incident(row: IncidentRow) -> Incident:
 
 async def _chain(reader: Reader, route: str, lives: Iterable[Life], since: float) -> tuple[list[Head], list[Stretch]]:
     """The heads of all days from the span's begin, and the links of those days on which one of these was chained."""
-    days = await reader.days(route, 0.0, math.inf)
+    days = sorted(await reader.days(route, 0.0, math.inf), key=lambda it: it.number)  # the wall clock may have been set
     wanted = {link.number for life in lives for link in life.links[-1:]}
     heads, stretches = [], []
     before = Day(0.0, 0, chain.genesis(await reader.ledger(), route))
