@@ -19,10 +19,12 @@ import random
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -257,8 +259,14 @@ _STORIES = "\n".join(f"{name:<12} {story.about}" for name, story in SCENARIOS.it
 @click.option("--speed", type=click.FloatRange(min=1), metavar="N", help="Seconds of the story per second, or inf.")
 @click.option("--real-time", "speed", flag_value=1.0, help="By the machine's clock: the same as --speed 1.")
 @click.option("--for", "limit", metavar="DURATION", help="End after this real time.  [default: when the story ends]")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where the report goes.  [default: a new file in /tmp]",
+)
 @click.pass_obj
-def demo(options: _Options, scenario: str, speed: float | None, limit: str | None) -> None:
+def demo(options: _Options, scenario: str, speed: float | None, limit: str | None, report: Path | None) -> None:
     """What the help says above."""
     seconds = _duration(limit) if limit else math.inf
     log.configure(os.environ, logging.CRITICAL)
@@ -280,6 +288,7 @@ def demo(options: _Options, scenario: str, speed: float | None, limit: str | Non
         async with embedded.started(story, world, host, port, rng) as stage:
             at = f"[{host}]" if ":" in host else host
             await _show_demo(stage, f"http://{at}:{stage.running.port}", seconds)
+            await _demo_report(stage, report)
 
     _run(show_it(), (lambda: Loop(world)) if world else None)
 
@@ -312,6 +321,23 @@ async def _show_demo(stage: Stage, url: str, limit: float) -> None:
     flying = sum(view.in_flight for view in stage.running.views())
     console.print(show.comparison(stage.compare()))
     click.echo(f"{accepted} test mails accepted, {delivered} measured, {flying} still in flight.")
+
+
+async def _demo_report(stage: Stage, path: Path | None) -> None:
+    """What a customer would send to the provider; made from the replay's ledger, which goes with it."""
+    from probe.report import file, render
+    from probe.report.gather import Wanted, collect
+
+    ledger, now = stage.running.prober.settings.state_dir / "ledger.sqlite", clock.now().wall
+    found = await collect(ledger, (), Wanted(stage.began, now, now, "en", ZoneInfo("UTC"), 20))
+    what = "a replay" if stage.speed > 1 else "a play"
+    text = render(dataclasses.replace(found, program=f"{found.program}: {what} with an embedded provider"), "html")
+    if path is None:
+        descriptor, name = tempfile.mkstemp(".html", "mailprobe-demo-")
+        os.close(descriptor)
+        path = Path(name)
+    file.save(path, text, force=True)
+    click.echo(f"The report on it: {path} (as you would send it; mailprobe verify looks whether it was changed)")
 
 
 async def _beats(every: float, limit: float, stage: Stage) -> AsyncIterator[None]:

@@ -64,9 +64,11 @@ class Stage:
     measured: Measured
     says: dict[str, str] = field(default_factory=dict)  # route → what the provider does to its mail just now
     news: list[tuple[float, str]] = field(default_factory=list)  # Unix time of the world, headline
+    began: float = field(init=False)  # Unix time of the world
     playing: asyncio.Task[None] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.began = clock.now().wall
         self.playing = asyncio.create_task(_play(self))
 
     @property
