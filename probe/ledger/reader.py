@@ -110,6 +110,10 @@ class Reader:
         """The links of the route's chain with these numbers, (after, upto], as far as they are kept."""
         return await self._call(reading.links, route, after, upto)
 
+    async def digests(self, route: str, after: int, upto: int) -> list[bytes]:
+        """The digests in the links with these numbers, (after, upto], as far as they are kept."""
+        return await self._call(reading.digests, route, after, upto)
+
     async def incidents(self, since: float, until: float, route: str | None = None) -> list[IncidentRow]:
         """The incidents of which a part lies in this span, by their begin."""
         return await self._call(reading.incidents, since, until, route)

@@ -210,6 +210,12 @@ def links(db: sqlite3.Connection, route: str, after: int, upto: int) -> list[Lin
     return [Link(*row) for row in db.execute(query, {"route": route, "after": after, "upto": upto})]
 
 
+def digests(db: sqlite3.Connection, route: str, after: int, upto: int) -> list[bytes]:
+    """The digests in these links: all that is needed to compute them again."""
+    query = f"SELECT digest FROM chain WHERE {_ROUTE} AND number > :after AND number <= :upto ORDER BY number"
+    return [digest for (digest,) in db.execute(query, {"route": route, "after": after, "upto": upto})]
+
+
 # -- incidents ------------------------------------------------------------------------------------------------------
 
 
