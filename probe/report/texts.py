@@ -157,13 +157,14 @@ TEXTS: dict[Language, dict[str, str]] = {
         "proof.title": "What can be checked, and what that proves",
         "proof.1": "This file holds its evidence as data. The command “mailprobe verify FILE” checks without a "
         "network that every number on these pages follows from that evidence, that the seal fits, and that the "
-        "records of the mails are links of an unbroken chain of SHA-256 digests. Whoever changes one octet is found "
-        "out.",
+        "records of the mails are links of an unbroken chain of SHA-256 digests. A changed octet is found; a file "
+        "that was made anew has another seal.",
         "proof.2": "The chain proves that nothing in these records was changed, taken out or put in since somebody "
         "else was given a head, the last link of a day. Without such a witness it proves only that all fits "
         "together: who keeps the ledger could have made up all of it.",
         "proof.3": "The counts of all mails, the charts, the incidents and the headers are not records of the chain; "
-        "of these the seal proves that they are as they were when this report was made.",
+        "of these, and of which mails stand here, the seal proves that they are as they were when this report was "
+        "made.",
         "proof.4": "The servers' own replies and queue ids stand beside each mail: with them the providers can find "
         "the mail in their own logs.",
         "heads": "Heads of the chain",
@@ -327,13 +328,14 @@ TEXTS: dict[Language, dict[str, str]] = {
         "proof.title": "Was geprüft werden kann, und was das beweist",
         "proof.1": "Diese Datei enthält ihre Belege als Daten. Der Befehl „mailprobe verify DATEI“ prüft ohne Netz, "
         "dass jede Zahl auf diesen Seiten aus den Belegen folgt, dass das Siegel passt und dass die Aufzeichnungen "
-        "der Mails Glieder einer lückenlosen Kette von SHA-256-Prüfsummen sind. Wer ein einziges Zeichen ändert, "
-        "fällt auf.",
+        "der Mails Glieder einer lückenlosen Kette von SHA-256-Prüfsummen sind. Ein geändertes Zeichen fällt auf; "
+        "eine neu gemachte Datei hat ein anderes Siegel.",
         "proof.2": "Die Kette beweist, dass an diesen Aufzeichnungen nichts geändert, herausgenommen oder eingefügt "
         "wurde, seit jemand anderem ein Kopf gegeben wurde, das letzte Glied eines Tages. Ohne solchen Zeugen "
         "beweist sie nur, dass alles zusammenpasst: Wer das Verzeichnis führt, könnte alles erfunden haben.",
         "proof.3": "Die Zahlen aller Mails, die Schaubilder, die Störungen und die Kopfzeilen sind keine Glieder der "
-        "Kette; von ihnen beweist das Siegel, dass sie so sind, wie sie bei der Erstellung des Berichts waren.",
+        "Kette; von ihnen, und davon, welche Mails hier stehen, beweist das Siegel, dass es so ist, wie es bei der "
+        "Erstellung des Berichts war.",
         "proof.4": "Bei jeder Mail stehen die Antworten und Nummern der Server selbst: Damit können die Anbieter sie "
         "in ihren eigenen Protokollen finden.",
         "heads": "Köpfe der Kette",
