@@ -44,7 +44,7 @@ def verify(octets: bytes, witness: Witness) -> Verdict:
         changed = [] if ev.text(evidence) == told else ["the evidence is not written as it was"]
         chained = ev.check(evidence, witness)
         again = make(evidence, told)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError, RecursionError) as error:
         return Verdict([f"the evidence cannot be read: {error}".splitlines()[0]], False, None, "", None)
     same = again == given
     if not same and not _alike(kind, again, given_plain):
