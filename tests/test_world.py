@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -16,9 +18,14 @@ from probe import clock, demo
 from probe.core.behaviour import store
 from probe.core.clocks import jumps
 from probe.core.events import Judged
+from probe.core.evidence import Evidence
 from probe.core.outcome import Outcome
+from probe.core.report import report
 from probe.core.state import State
 from probe.provider import Passage
+from probe.report import render
+from probe.report.gather import Wanted, collect
+from probe.report.verify import verify
 from probe.scenarios import BEGINS, FAILED, SCENARIOS, Scenario
 from probe.world import Loop, World
 
@@ -203,6 +210,7 @@ class Played:
     ended: float  # by the world's boot clock
     fates: dict[str, dict[str, int]]
     states: dict[str, dict[str, int]]
+    evidence: Evidence
 
     def took(self, name: str) -> list[float]:
         return [it.took for it in self.record if it.recipient.startswith(name) and it.took is not None]
@@ -221,6 +229,8 @@ def play(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> Played:
         async with demo.started(scenario, world, "127.0.0.1", 0, random.Random(7)) as stage:
             await stage.playing
             rows = list(stage.compare())
+            ledger, now = stage.running.prober.settings.state_dir / "ledger.sqlite", clock.now().wall
+            evidence = await collect(ledger, (), Wanted(stage.began, now, now, "en", ZoneInfo("UTC"), 5))
             assert isinstance(stage.measured, Watched)
             return Played(
                 stage.provider.record,
@@ -228,6 +238,7 @@ def play(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> Played:
                 clock.now().boot,
                 {row.route: row.fates for row in rows},
                 {row.route: row.states for row in rows},
+                evidence,
             )
 
     return in_world(job)
@@ -308,6 +319,46 @@ def test_the_outage_is_measured_mail_by_mail(monkeypatch: pytest.MonkeyPatch) ->
     warned = [passage for passage in played.record if passage.warned]
     assert warned
     assert all(played.seen.probes[passage.queue_id].notices for passage in warned), "the delay notices were read"
+    check_report(played, story, hit)
+
+
+def check_report(played: Played, scenario: Scenario, hit: list[str]) -> None:
+    """The report tells each late mail as the provider's record has it, who held it, and when it all began."""
+    late_after = min(scenario.deadlines)
+    for told in report(played.evidence):
+        name = told.evidence.name
+        record = {it.queue_id: it for it in played.record if it.recipient.startswith(name)}
+        assert abs(told.sent - len(record)) <= 1
+        rows = {row.queue_id: row for row in told.rows}
+        late = {key: it for key, it in record.items() if it.took is not None and it.took > late_after + TOLERANCE}
+        assert late.keys() <= rows.keys()
+        for key, passage in late.items():
+            row = rows[key]
+            assert row.fate == "late"
+            assert row.held == pytest.approx(passage.took, abs=TOLERANCE)
+            assert row.accepted == pytest.approx(passage.accepted.wall, abs=TOLERANCE)
+            assert late_after in row.missed
+            longest = max(row.stays, key=lambda stay: stay.low)
+            assert longest.host == passage.relay
+            assert passage.took is not None
+            assert longest.low - TOLERANCE <= passage.took <= longest.high + TOLERANCE
+        waiting = [key for key, it in record.items() if it.fate == "queued" and key in rows]
+        assert all(rows[key].fate == "in_flight" for key in waiting)
+        if name in hit:
+            assert len(late) > 10
+            assert told.late >= len(late)
+            assert told.fault is not None
+            assert told.fault.segment == "provider"
+            first = min(it.accepted.wall for it in late.values())
+            incidents = [it for it in told.evidence.incidents if it.kind == "late"]
+            assert min(abs(it.begin.wall - first) for it in incidents) < TOLERANCE
+            assert max(it.peak for it in incidents) >= max(it.took or 0.0 for it in late.values()) - TOLERANCE
+    made = render(played.evidence, "html").encode()
+    assert not verify(made, {}).changed
+    for at in random.Random(1).sample(range(len(made)), 10):
+        changed = made[:at] + bytes([made[at] ^ 1]) + made[at + 1 :]
+        with contextlib.suppress(ValueError):  # it is no report any more
+            assert verify(changed, {}).changed, at
 
 
 def test_every_host_of_which_a_story_tells_is_home_to_one_of_its_people_or_to_nobody_here() -> None:
