@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from zoneinfo import ZoneInfo
@@ -202,6 +203,37 @@ async def _check(options: _Options, settings: Settings, send: bool) -> int:
         console.print(show.verdict(result), soft_wrap=True)
         worst = max(worst, {"ok": 0, "warning": 1}.get(result.verdict, 2))
     return worst
+
+
+# -- status --------------------------------------------------------------------------------------------------------
+
+
+@main.command(short_help="Say how all routes are now.")
+@_config
+@_listen
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+@click.pass_obj
+def status(options: _Options, as_json: bool) -> None:
+    """Say how all routes are now: the worst first, what is in flight, open incidents, and how the prober itself is.
+
+    Asks the running daemon; where none answers, it says what the ledger tells, and how old that is. The column "in
+    time" is of the last 24 hours. Exits as monitoring plugins do: 0 all is well; 1 a route is slow or recovering; 2 one
+    is stuck or failing; 3 one is not seen, or nothing is known.
+    """
+    from probe import glance
+    from probe.standing import exit_code, standing
+
+    settings = _settings(options, exit_code=3)
+    try:
+        told = standing(settings)
+    except LedgerError as error:
+        _fail(f"no daemon answers, and {error}", 3)
+    if as_json:
+        click.echo(json.dumps(told))
+    else:
+        console = _console()
+        console.print(glance.view(told, datetime.now().astimezone(), console.width))
+    sys.exit(exit_code(told))
 
 
 # -- trace ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from probe import __version__, clock, keyfile, web
+from probe.api import Api, Record
 from probe.board import Board
 from probe.core.clocks import jumps
 from probe.core.events import Instant
@@ -46,6 +47,7 @@ _LEAST = 0.001  # shortest: uvloop rounds to ms, comes up to 0.5 ms early, and w
 _TICK = 0.5  # seconds between looks at the clocks
 _FOLLOW = 1.0  # seconds between looks at how routes are
 _DAY = 86400.0
+_API_PATIENCE = 5.0  # seconds for an answer from the record: programs ask again, people wait
 _HOUSEKEEPING = 60.0  # seconds between looks at the ledger's size and age
 
 
@@ -82,7 +84,7 @@ async def started(
     board = Board()
     key = keyfile.load(settings.state_dir)
     ledger = Ledger(settings.state_dir / "ledger.sqlite")
-    reader = Reader(ledger.path)
+    reader, api_reader = Reader(ledger.path), Reader(ledger.path, _API_PATIENCE)
     metrics = Metrics(__version__, lambda: prober.recorder.standing(), clock.now)  # noqa: PLW0108 - prober comes later
     metrics.configure(settings.accounts, settings.routes)
     incidents, latest = Incidents(settings.routes), Latest(__version__, clock.now())
@@ -90,8 +92,10 @@ async def started(
     prober = Prober(settings, ledger, key, clock.now, rng, sinks)
     schedule = _Schedule(prober, metrics, rng)
     running = Running(prober, board, schedule)
-    face = Face(Outlook(prober, incidents, latest), Past(reader, LedgerError), time_zone(), pace)
-    pages = web.Pages(metrics.render, prober.has_tried_everything, face.routes(), face.stop)
+    outlook = Outlook(prober, incidents, latest)
+    face = Face(outlook, Past(reader, LedgerError), time_zone(), pace)
+    api = Api(outlook, Record(api_reader, LedgerError), __version__)
+    pages = web.Pages(metrics.render, prober.has_tried_everything, [*face.routes(), *api.routes()], face.stop)
     try:
         await prober.load()
         await incidents.restore(ledger, clock.now())
@@ -115,6 +119,7 @@ async def started(
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
         reader.close()
+        api_reader.close()
         ledger.close()
 
 

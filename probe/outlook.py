@@ -1,22 +1,22 @@
-"""What the status page is told of a daemon at work: composed of those who know, when it asks."""
+"""What the status page and the API are told of a daemon at work: composed of those who know, when it asks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from probe.core.events import Instant, elapsed
-from probe.core.state import IN_FLIGHT
+from probe.core.state import IN_FLIGHT, State
 from probe.incidents import Incidents
 from probe.page import Figures, Health, Latest, Route
 from probe.prober import Prober
 
 
 class Outlook:
-    """A page.Source."""
+    """A page.Source, and an api.Source."""
 
     def __init__(self, prober: Prober, incidents: Incidents, latest: Latest) -> None:
         self._prober, self._incidents, self._latest = prober, incidents, latest
@@ -56,6 +56,10 @@ class Outlook:
             accepted.stages if accepted else (),
             accepted.at if accepted else None,
         )
+
+    def counts(self) -> Mapping[tuple[str, State], int]:
+        """All probes on record, by route and state."""
+        return self._prober.recorder.standing().counts
 
     def health(self) -> Health:
         """The prober's own."""

@@ -19,7 +19,7 @@ class Pages:
 
     metrics: Callable[[str, bool], Awaitable[tuple[bytes, str]]]  # (Accept, gzip?) → body, content type
     ready: Callable[[], bool]
-    more: Sequence[web.AbstractRouteDef] = ()  # of the status page
+    more: Sequence[web.AbstractRouteDef] = ()  # of the status page and the API
     stop: Callable[[], None] = lambda: None  # ends what of these goes on and on
 
 

@@ -33,7 +33,7 @@ def mailprobe(*words: object) -> subprocess.CompletedProcess[str]:
 
 def test_help_names_every_command_and_version_is_the_packages() -> None:
     said = mailprobe("--help").stdout
-    assert all(f"\n  {command} " in said for command in ("run", "check", "once", "report", "verify", "demo"))
+    assert all(f"\n  {command} " in said for command in ("run", "check", "once", "status", "report", "verify", "demo"))
     assert mailprobe("--version").stdout == f"mailprobe {__version__}\n"
 
 

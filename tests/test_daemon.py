@@ -81,6 +81,14 @@ async def test_probes_are_delivered_measured_and_removed(
         assert "mailprobe is ready" in daemon.get("/-/ready")
         assert daemon.metric("mailprobe_mailbox_up", account=a) == 1
         assert f"{address(a)} → {address(b)}" in daemon.get("/")
+        there = json.loads(daemon.get("/api/v1/routes/there"))
+        assert (there["from"], there["state"], there["incidents"]) == (address(a), "ok", [])
+        [latest] = json.loads(daemon.get("/api/v1/probes?route=there&state=delivered&limit=1"))["probes"]
+        assert "sending" in {it["kind"] for it in json.loads(daemon.get(f"/api/v1/probes/{latest['id']}"))["timeline"]}
+        words = ["status", "-c", daemon.config, "--listen", daemon.url.removeprefix("http://")]
+        assert (
+            "2 routes: 2 ok" in subprocess.run([MAILPROBE, *words], check=True, text=True, capture_output=True).stdout
+        )
         daemon.until(lambda: daemon.metric("mailprobe_in_flight_probes") == 0, "nothing in flight")
         assert daemon.stop() < 2
     assert daemon.troubles() == []

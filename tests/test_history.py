@@ -24,7 +24,7 @@ from probe.core.events import Event
 from probe.core.history import DAY, HOUR, Cell, IncidentRow, Summary, summary
 from probe.core.state import OPEN, Probe, State, advance
 from probe.core.written import typed
-from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, Reader, chaining, reader, writing
+from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, Reader, chaining, writing
 from probe.ledger.records import row
 from probe.ledger.schema import SCHEMA
 
@@ -582,7 +582,7 @@ async def test_a_question_that_takes_too_long_is_given_up_and_the_next_one_is_an
     async with opened(path) as (ledger, questions):
         await ledger.commit([sending()], [make_probe(sending())])
         endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-        monkeypatch.setattr(reader, "_PATIENCE", 0.0)
+        monkeypatch.setattr(questions, "_patience", 0.0)
         with pytest.raises(LedgerError, match="no answer within 0 s; ask for a shorter span"):
             await questions._call(lambda db: db.execute(endless).fetchone())
         monkeypatch.undo()

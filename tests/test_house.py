@@ -31,9 +31,22 @@ SHELLS = {
     "scenarios",
     "world",
     "page",
+    "api",
 }
-COMPOSERS = {"recorder", "prober", "daemon", "once", "check", "demo", "supervision", "incidents", "outlook", "report"}
-FACE = {"cli", "show", "traced"}
+COMPOSERS = {
+    "recorder",
+    "prober",
+    "daemon",
+    "once",
+    "check",
+    "demo",
+    "supervision",
+    "incidents",
+    "outlook",
+    "report",
+    "standing",
+}
+FACE = {"cli", "show", "traced", "glance"}
 OTHERS = {"core", "clock", "__init__"}
 
 CONFIG = {"config.values", "config.tables", "config.notes", "config.sources"}
@@ -45,11 +58,11 @@ SOLE_IMPORTERS = {
     "pydantic_settings": CONFIG,
     "pydantic_core": CONFIG,
     "prometheus_client": {"metrics.definitions", "metrics.exposition"},
-    "aiohttp": {"web", "page.face", "mail.oauth"},
+    "aiohttp": {"web", "page.face", "api.answers", "mail.oauth"},
     "sqlite3": LEDGER,
     "aiosmtpd": {"provider.__init__"},
     "pymap": {"provider.mailboxes"},
-    "rich": {"show", "cli", "traced"},
+    "rich": {"show", "cli", "traced", "glance"},
     "click": {"cli"},
 }
 SHARED = {

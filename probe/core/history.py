@@ -87,6 +87,22 @@ class Totals(NamedTuple):
     latencies: Latencies | None  # None: none counts
 
 
+class Share(NamedTuple):
+    """What the probes of a span of time came to, each counted once."""
+
+    sent: int
+    open: int  # not decided yet
+    refused: int  # rejected, deferred, failed
+    unknown: int  # nobody could see whether they were in time
+    in_time: int  # came, and missed no deadline
+    late: int  # accepted, and missed a deadline, bounced or lost
+
+    @property
+    def ratio(self) -> float | None:
+        """Of those of which it is known the part that was in time; None: it is known of none."""
+        return self.in_time / (self.in_time + self.late) if self.in_time + self.late else None
+
+
 class Standing(NamedTuple):
     """A route by the ledger alone: its newest probe, and what is in flight."""
 

@@ -137,6 +137,12 @@ class View:
     drain: Drain
 
 
+def as_of(incident: Incident, view: View) -> Incident:
+    """An open one with what may be its peak by then: it knows of events only."""
+    lasts = (view.oldest or 0.0) if incident.kind == "late" else elapsed(incident.begin, view.at)
+    return replace(incident, peak=max(incident.peak, lasts))
+
+
 def later(one: Instant, other: Instant | None) -> Instant:
     """The later one of two."""
     return one if other is None or elapsed(other, one) > 0 else other

@@ -7,7 +7,7 @@ Rules:
 - Only this package imports sqlite3.
 
     schema.py -> file.py -> records.py -> chaining.py -> writing.py -> writer.py
-                                     \\-> reading.py -> reader.py
+                                     \\-> reading.py -> reader.py (with what writing.py only reads)
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Rules:
 - A thread and a connection of its own, read-only: neither the loop nor the writer waits for a reader.
 - Each question sees one state of the ledger; two questions may see two.
-- No question takes longer than _PATIENCE: as long as one is being answered, the log of the writer cannot be emptied.
+- No question takes longer than its reader's patience: as long as one is being answered, the log of the writer cannot be
+  emptied.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from probe.core.chain import Link
-from probe.core.history import Cell, Day, IncidentRow, Life, Point, Standing, Summary, Totals
+from probe.core.history import Cell, Day, IncidentRow, Life, Point, Share, Standing, Summary, Totals
 from probe.core.state import State
-from probe.ledger import reading
+from probe.ledger import reading, writing
 from probe.ledger.file import LedgerError, open_to_read, trouble
 
-_PATIENCE = 30.0  # seconds
+PATIENCE = 30.0  # seconds
 _STEPS = 100_000  # of SQLite's machine between looks at the clock; some ms
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -32,9 +33,9 @@ class Reader:
     """An open ledger. Times are Unix times, spans [since, until) hold what was started in them, days are UTC's. All
     methods but close() are coroutines, and may raise LedgerError."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the ledger at `path`, which must be there. Blocking, for some ms."""
-        self.path = path
+    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
+        """Open the ledger at `path`, which must be there. Blocking, for some ms. `patience`: seconds for an answer."""
+        self.path, self._patience = path, patience
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._until = 0.0
         try:
@@ -82,6 +83,35 @@ class Reader:
         `of_note`: only those that evidence() tells of."""
         return await self._call(reading.probes, route, before, limit, states, late, of_note)
 
+    async def browse(
+        self,
+        route: str | None,
+        since: float,
+        until: float,
+        before: tuple[float, str] = (float("inf"), ""),
+        limit: int = 100,
+        states: Collection[State] = (),
+    ) -> tuple[list[Summary], tuple[float, str] | None]:
+        """A page of the probes of one route or of all, the newest first, and before which (started, probe) the next
+        one is; None: it was the last. It takes the same short time whatever is asked, so a page may hold fewer."""
+        return await self._call(reading.browse, route, since, until, before, limit, states)
+
+    async def shares(self, since: float, until: float) -> dict[str, Share]:
+        """What the probes of every route came to."""
+        return await self._call(reading.shares, since, until)
+
+    async def last_delivery(self, route: str) -> Summary | None:
+        """The route's newest probe that came, if it is among the last 20,000."""
+        return await self._call(reading.last_delivery, route)
+
+    async def last_record(self) -> float:
+        """The Unix time of the latest event; 0: there is none."""
+        return await self._call(writing.last_record)
+
+    async def counts(self) -> dict[tuple[str, State], int]:
+        """Number of probes by route and state."""
+        return await self._call(writing.counts)
+
     async def life(self, probe: str) -> Life | None:
         """All that is on record of the probe with this id; None: nothing is."""
         return await self._call(reading.life, probe)
@@ -118,6 +148,18 @@ class Reader:
         """The incidents of which a part lies in this span, by their begin."""
         return await self._call(reading.incidents, since, until, route)
 
+    async def incidents_before(
+        self,
+        since: float,
+        until: float,
+        route: str | None = None,
+        lasting: bool | None = None,
+        before: tuple[float, str] = (float("inf"), ""),
+        limit: int = 100,
+    ) -> list[IncidentRow]:
+        """A page of these, the latest first. The next page is before the last one's (begin, id)."""
+        return await self._call(reading.incidents_before, since, until, route, lasting, before, limit)
+
     def close(self) -> None:
         """Give up what is being answered, and close the file."""
         self._db.interrupt()
@@ -128,14 +170,16 @@ class Reader:
         self, work: Callable[Concatenate[sqlite3.Connection, _P], _T], *args: _P.args, **options: _P.kwargs
     ) -> _T:
         def answer() -> _T:
-            self._until = time.monotonic() + _PATIENCE
+            self._until = time.monotonic() + self._patience
             return work(self._db, *args, **options)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, answer)
         except sqlite3.OperationalError as error:
             if "interrupted" in str(error):
-                raise LedgerError(f"{self.path}: no answer within {_PATIENCE:.0f} s; ask for a shorter span") from error
+                raise LedgerError(
+                    f"{self.path}: no answer within {self._patience:.0f} s; ask for a shorter span"
+                ) from error
             raise LedgerError(trouble(self.path, error)) from error
         except sqlite3.Error as error:
             raise LedgerError(trouble(self.path, error)) from error

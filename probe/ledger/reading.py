@@ -13,6 +13,7 @@ import sqlite3
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
+from math import inf, nextafter
 from typing import Any, cast
 
 from probe.core.chain import Link
@@ -26,18 +27,21 @@ from probe.core.history import (
     Latencies,
     Life,
     Point,
+    Share,
     Standing,
     Summary,
     Totals,
 )
 from probe.core.state import IN_FLIGHT, State
-from probe.ledger.schema import COUNTED, COUNTS, COUNTS_AS, OF_NOTE
+from probe.ledger.schema import COUNTED, COUNTS, COUNTS_AS, IS_OPEN, OF_NOTE
 
 _ROUTE = "route = (SELECT id FROM routes WHERE name = :route)"
 _SPAN = "started >= :since AND started < :until"
 _SUMMARY = ", ".join(f"summaries.{name}" for name in Summary._fields[1:])
 _IN_FLIGHT = ", ".join(f"'{state.value}'" for state in sorted(IN_FLIGHT))
 _BY_NOTE = "INDEXED BY summaries_of_note"  # without statistics the planner prefers the whole route
+_LOOKED = 20_000  # probes that one page looks at; 0.1 s, and 0.4 s where they are not in memory
+_GONE = "'lost', 'found', 'bounced'"
 _EVIDENCE_AT_ONCE = 20  # probes; whoever is given them has the loop to themselves for some ms
 
 
@@ -103,6 +107,59 @@ def probes(
         ORDER BY started DESC, probe DESC LIMIT :limit"""
     rows = db.execute(query, {"route": route, "started": before[0], "probe": before[1], "limit": limit})
     return [_summary(row) for row in rows]
+
+
+def browse(
+    db: sqlite3.Connection,
+    route: str | None,
+    since: float,
+    until: float,
+    before: tuple[float, str],
+    limit: int,
+    states: Collection[State],
+) -> tuple[list[Summary], tuple[float, str] | None]:
+    """So many that were started before this one, (started, probe), the newest first; and before which one to go on.
+    There may be fewer, or none, where only some states are wanted: _LOOKED are looked at."""
+    probe, where = ("probe", f"summaries WHERE {_ROUTE}") if route else ("id", "probes WHERE 1")
+    looked = f"""SELECT started, {probe} AS probe FROM {where} AND {_SPAN}
+        AND (started, {probe}) < (:started, :probe) ORDER BY started DESC, {probe} DESC"""
+    wanted = f"WHERE summaries.state IN ({', '.join(repr(state.value) for state in states)})" if states else ""
+    query = f"""WITH looked AS ({looked} LIMIT :most)
+        SELECT name, {_SUMMARY} FROM looked CROSS JOIN probes ON probes.id = looked.probe
+        CROSS JOIN routes ON name = probes.route CROSS JOIN summaries
+        ON summaries.route = routes.id AND summaries.started = looked.started AND summaries.probe = looked.probe
+        {wanted} ORDER BY looked.started DESC, looked.probe DESC LIMIT :limit"""
+    most = max(limit, _LOOKED) if states else limit
+    asked = {"route": route, "since": since, "until": _upto(until, before[0])}
+    asked |= {"started": before[0], "probe": before[1]}
+    found = [_summary(row) for row in db.execute(query, asked | {"most": most, "limit": limit})]
+    if len(found) == limit:
+        return found, (found[-1].started, found[-1].probe)
+    return found, db.execute(f"{looked} LIMIT 1 OFFSET :last", asked | {"last": most - 1}).fetchone()
+
+
+def _upto(until: float, before: float) -> float:
+    """Where a page may begin: of two bounds the planner takes one, and the other one costs a look at each row."""
+    return min(until, nextafter(before, inf))
+
+
+def shares(db: sqlite3.Connection, since: float, until: float) -> dict[str, Share]:
+    """Of every route all that was started in this span."""
+    query = f"""SELECT name, count(*), sum(undecided), sum(refused), sum(unseen), sum(met),
+          sum(NOT (undecided OR refused OR unseen OR met))
+        FROM (SELECT name, {IS_OPEN} AND missed IS NULL AS undecided, {COUNTS_AS["refused"]} AS refused,
+          unknown IS NOT NULL AND missed IS NULL AND NOT {IS_OPEN} AND state NOT IN ({_GONE}) AS unseen,
+          state = 'delivered' AND missed IS NULL AND unknown IS NULL AS met
+          FROM routes CROSS JOIN summaries ON route = routes.id AND {_SPAN})
+        GROUP BY name"""
+    return {name: Share(*numbers) for name, *numbers in db.execute(query, {"since": since, "until": until})}
+
+
+def last_delivery(db: sqlite3.Connection, route: str) -> Summary | None:
+    """The newest of the route's last probes that came; of few, as where nothing comes for long there are many."""
+    arrived = [State.DELIVERED, State.FOUND]
+    found, _ = browse(db, route, 0.0, float("inf"), (float("inf"), ""), 1, arrived)
+    return found[0] if found else None
 
 
 def standings(db: sqlite3.Connection) -> dict[str, Standing]:
@@ -224,4 +281,23 @@ def incidents(db: sqlite3.Connection, since: float, until: float, route: str | N
     query = """SELECT id, route, kind, begin, "end", record FROM incidents WHERE begin < :until
         AND ("end" IS NULL OR "end" >= :since) AND (:route IS NULL OR route = :route) ORDER BY begin, id"""
     rows = db.execute(query, {"since": since, "until": until, "route": route})
+    return [IncidentRow._make((*row, json.loads(record))) for *row, record in rows]
+
+
+def incidents_before(
+    db: sqlite3.Connection,
+    since: float,
+    until: float,
+    route: str | None,
+    lasting: bool | None,
+    before: tuple[float, str],
+    limit: int,
+) -> list[IncidentRow]:
+    """Of those that lie in this span, and last or do not, so many that began before this one, (begin, id)."""
+    query = """SELECT id, route, kind, begin, "end", record FROM incidents WHERE begin < :until
+        AND ("end" IS NULL OR "end" >= :since) AND (:route IS NULL OR route = :route)
+        AND (:lasting IS NULL OR ("end" IS NULL) = :lasting) AND (begin, id) < (:begin, :id)
+        ORDER BY begin DESC, id DESC LIMIT :limit"""
+    asked = {"since": since, "until": _upto(until, before[0]), "route": route, "lasting": lasting, "limit": limit}
+    rows = db.execute(query, asked | {"begin": before[0], "id": before[1]})
     return [IncidentRow._make((*row, json.loads(record))) for *row, record in rows]
