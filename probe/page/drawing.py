@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from probe.core.events import Instant, elapsed
+from probe.core.events import Instant
 from probe.core.phrases import Language
-from probe.core.trouble import Incident, View
+from probe.core.trouble import Incident, as_of
 from probe.page import detail, overview
 from probe.page.facts import Health, Route, Source, public, public_figures, public_health
 from probe.page.html import Html, tag
@@ -101,15 +100,9 @@ class Drawing:
     async def _incidents(self, routes: list[Route], now: Instant, name: str | None = None) -> list[Incident]:
         """Those that are open as they are now, and of the others what is on record."""
         known = {route.name for route in routes}
-        open_ = [_until_now(it, route.view) for route in routes for it in route.view.incidents]
+        open_ = [as_of(it, route.view) for route in routes for it in route.view.incidents]
         over = await self._past.incidents(now.wall, name)
         return [*sorted(open_, key=lambda it: -it.begin.wall), *(it for it in over if it.route in known)][:_INCIDENTS]
-
-
-def _until_now(incident: Incident, view: View) -> Incident:
-    """An open one with what may be its peak by now: it knows of events only."""
-    lasts = (view.oldest or 0.0) if incident.kind == "late" else elapsed(incident.begin, view.at)
-    return replace(incident, peak=max(incident.peak, lasts))
 
 
 def _now(speech: Speech, now: Instant) -> Html:
