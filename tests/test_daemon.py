@@ -415,7 +415,7 @@ def test_json_of_once_can_be_read_by_programs(bed: MailBed, fresh_user: Callable
     a, b = fresh_user(), fresh_user()
     daemon = Daemon(tmp_path, account(bed, a) + account(bed, b) + route("one", a, b))
     done = subprocess.run([MAILPROBE, "once", "-c", daemon.config, "one", "--json"], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout)["verdict"] == "ok"
 
 
