@@ -4,9 +4,10 @@
 PYTHON ?= python3
 PIP_TOOLS = pip-tools==7.6.2
 
-# What the tests start for themselves: mail, Prometheus and Alertmanager, systemd, wrong clocks, a browser; as Debian packages.
+# What the tests start for themselves: mail, Prometheus and Alertmanager, systemd, wrong clocks, a browser (and
+# what its driver lacks on a bare system); as Debian packages.
 TEST_BED = postfix dovecot-imapd dovecot-lmtpd dovecot-sieve prometheus prometheus-alertmanager openssl nftables \
-	systemd-container libfaketime chromium
+	systemd-container libfaketime chromium libatomic1
 # What `make bench` measures itself against.
 PEERS = monitoring-plugins-contrib libnet-smtp-tls-perl libmail-imapclient-perl libio-socket-ssl-perl
 # Debian's Python comes without ensurepip.
