@@ -11,7 +11,9 @@ from functools import reduce
 
 import pytest
 
+from probe.core import way
 from probe.core.events import Accepted, Event, Instant, Part, Traced
+from probe.core.headers import Head, parse_head
 from probe.core.settings import Account, Server
 from probe.core.skew import Interval
 from probe.core.state import Probe, advance
@@ -189,6 +191,24 @@ def test_what_an_earlier_run_knew_of_the_clocks_is_learnt_again_from_the_headers
     again = Tracer(lambda: ROUTE)
     again.learn(left)
     assert again.clocks.offsets(START.wall + 700.0) == world.tracer.clocks.offsets(START.wall + 700.0) != {}
+
+
+def test_a_header_that_breaks_the_tracing_does_not_break_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, again, left = World(), Tracer(lambda: ROUTE), []
+    for number in range(3):
+        start = number * 60.0
+        probe = world.probe(start, [start + 0.1, start + 0.4, start + 0.5], start + 0.6, start + 0.7)
+        assert probe.arrived is not None
+        left.append((probe, probe.arrived.raw if number != 1 else b"broken"))
+
+    def read(raw: bytes) -> Head:
+        if raw == b"broken":
+            raise RuntimeError("what a header")
+        return parse_head(raw)
+
+    monkeypatch.setattr(way, "parse_head", read)
+    again.learn(left)
+    assert again.clocks.offsets(START.wall + 200.0) != {}
 
 
 # -- who held it ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -74,10 +75,11 @@ class Tracer:
         return Traced(probe.id, arrived.at, segments, stays, *self._judged(arrived))
 
     def learn(self, known: Iterable[tuple[Probe, bytes]]) -> None:
-        """Take up what mails of an earlier run told, the oldest first."""
+        """Take up what mails of an earlier run told, the oldest first. One that cannot be traced was told of then."""
         for probe, raw in known:
             if probe.arrived:
-                self.trace(replace(probe, arrived=replace(probe.arrived, raw=raw)))
+                with suppress(Exception):  # else its header, being on record, would end every start
+                    self.trace(replace(probe, arrived=replace(probe.arrived, raw=raw)))
 
     def _marks(self, probe: Probe, arrived: Arrived) -> list[_Mark]:
         way = hops(parse_head(arrived.raw))
