@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -39,7 +38,7 @@ from probe.core.events import (
 )
 from probe.core.incidents import RULES, Facts, Memory, Tracker, replay
 from probe.core.outcome import InFlight, Outcome
-from probe.core.phrases import PHRASES, Language, sentence, summary
+from probe.core.phrases import PHRASES, Language, sentence
 from probe.core.plain import typed
 from probe.core.settings import Route
 from probe.core.state import IN_FLIGHT, Probe, advance, met
@@ -744,23 +743,6 @@ def test_a_drain_is_said_with_its_order_and_the_wait_that_it_means() -> None:
     words = sentence(World(stall()).run(2411).view(), "en")
     assert words.startswith(
         "recovering: mail comes again, 60.0 a minute; first in, first out; sent now, a mail would wait "
-    )
-
-
-def test_an_incident_is_said_in_one_line() -> None:
-    incident = replace(the_one(World(stall()).run(4800)), fault=Held("relay", 60, 61.5))
-    berlin = ZoneInfo("Europe/Berlin")
-    assert summary(incident, instant(2600), "en", berlin) == (
-        "late mail: 23:23 to 23:54; 30 mails; held for up to 30 min 0 s; "
-        "relay held them longest, 1 min 0 s to 1 min 1 s each"
-    )
-    assert summary(incident, instant(2600), "de", berlin).startswith(
-        "Mail verspätet: 23:23 bis 23:54; 30 Mails; bis zu"
-    )
-    open_one = the_one(World(stall()).run(1000))
-    assert (
-        summary(open_one, instant(86_400), "en")
-        == "late mail: since 2023-11-14 22:23; 7 mails; held for up to 5 min 0 s"
     )
 
 

@@ -1,4 +1,4 @@
-"""How a route is, and what an incident was, as sentences in English and German: one table of templates per language.
+"""How a route is, as a sentence, and the names of what can be: in English and German, one table of templates each.
 
 Rule: both tables have the same keys, and every number in them comes from a record of core/trouble.py.
 """
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Literal
 
 from probe.core.events import Instant, elapsed
-from probe.core.trouble import Incident, RouteState, View
+from probe.core.trouble import RouteState, View
 from probe.core.words import duration
 
 Language = Literal["en", "de"]
@@ -47,12 +47,6 @@ PHRASES: dict[Language, dict[str, str]] = {
         "incident.refused": "mail refused",
         "incident.bounced": "mail returned",
         "incident.blind": "not watched",
-        "over": "{begin} to {end}",
-        "open": "since {begin}",
-        "affected": "{affected} mails",
-        "peak.late": "held for up to {peak}",
-        "peak": "for {peak}",
-        "fault": "{segment} held them longest, {low} to {high} each",
     },
     "de": {
         "ok": "in Ordnung",
@@ -85,12 +79,6 @@ PHRASES: dict[Language, dict[str, str]] = {
         "incident.refused": "Mail abgewiesen",
         "incident.bounced": "Mail kam zurück",
         "incident.blind": "nicht beobachtet",
-        "over": "{begin} bis {end}",
-        "open": "seit {begin}",
-        "affected": "{affected} Mails",
-        "peak.late": "bis zu {peak} zurückgehalten",
-        "peak": "{peak} lang",
-        "fault": "am längsten bei {segment}, je {low} bis {high}",
     },
 }
 
@@ -99,23 +87,6 @@ def sentence(view: View, language: Language, zone: tzinfo = UTC) -> str:
     """How a route is: "stuck: 14 mails in flight, the oldest for 3 h 12 min; last delivery 09:02"."""
     phrases, values = PHRASES[language], _values(view, language, zone)
     return f"{phrases[view.state]}: " + "; ".join(phrases[key].format_map(values) for key in _clauses(view))
-
-
-def summary(incident: Incident, now: Instant, language: Language, zone: tzinfo = UTC) -> str:
-    """What an incident was, or is: "late mail: 09:02 to 12:20; 14 mails; held for up to 3 h 12 min"."""
-    phrases = PHRASES[language]
-    values = {
-        "begin": _when(incident.begin, now, zone),
-        "end": _when(incident.end or now, now, zone),
-        "affected": incident.toll.affected,
-        "peak": _long(incident.peak, language),
-    }
-    keys = ["over" if incident.end else "open", *(["affected"] if incident.toll.affected else [])]
-    keys.append("peak.late" if incident.kind == "late" else "peak")
-    if fault := incident.fault:
-        values |= {"segment": fault.segment, "low": _long(fault.low, language), "high": _long(fault.high, language)}
-        keys.append("fault")
-    return f"{phrases[f'incident.{incident.kind}']}: " + "; ".join(phrases[key].format_map(values) for key in keys)
 
 
 def _clauses(view: View) -> Iterator[str]:
