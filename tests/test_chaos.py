@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,12 +29,10 @@ def directory() -> Iterator[Path]:
 
 @pytest.mark.timeout(150)
 def test_every_accepted_mail_is_one_measured_probe_whatever_was_killed_frozen_or_cut(directory: Path) -> None:
-    began = time.monotonic()
     plan = draw(secrets.randbelow(10**6), _CHAOS, _KILLS)
     verdict = run(directory, plan, print)
     again = f"python -m tests.chaos --seed {plan.seed} --for {_CHAOS:g}s --kills {_KILLS}"
     assert not verdict.wrong, again
-    assert time.monotonic() - began < 90
 
 
 def test_a_seed_draws_the_same_plan_again() -> None:

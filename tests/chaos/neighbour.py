@@ -49,23 +49,21 @@ class Neighbour:
     key: bytes
     rng: random.Random
     routes: Sequence[str]
-    written: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # Message-ID → to, mail: taken by Postfix
+    written: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # Message-ID → to, mail
+    taken: list[str] = field(default_factory=list)  # Message-IDs for which Postfix said that it has them
     tried: int = 0
     flags: dict[str, set[str]] = field(default_factory=dict)  # Message-ID → set by us
 
-    def write(self) -> str | None:
-        """One mail to one of them; its Message-ID, or None where Postfix did not say that it has it."""
+    def write(self) -> None:
+        """One mail to one of them."""
         self.tried += 1
         message_id = f"<neighbour-{self.tried}.{self.rng.randrange(10**9)}@elsewhere.test>"
         user = self.rng.choice(self.users)
         mail = self._mail(message_id, user)
-        try:
-            with smtplib.SMTP("127.0.0.1", self.bed.ports["smtp"], timeout=_TIMEOUT) as smtp:
-                smtp.sendmail("mother@elsewhere.test", [address(user)], mail)
-                self.written[message_id] = user, mail
-        except _BROKEN:
-            return message_id if message_id in self.written else None  # broke off at QUIT
-        return message_id
+        self.written[message_id] = user, mail  # before, because it may arrive though its 250 does not
+        with contextlib.suppress(*_BROKEN), smtplib.SMTP("127.0.0.1", self.bed.ports["smtp"], timeout=_TIMEOUT) as smtp:
+            smtp.sendmail("mother@elsewhere.test", [address(user)], mail)
+            self.taken.append(message_id)
 
     def _mail(self, message_id: str, user: str) -> bytes:
         """A letter; or a reply to, a forward of, a forgery of a probe, which may be one that is under way."""
@@ -124,8 +122,8 @@ class Neighbour:
         """Write and read until told to stop."""
         while not stop.wait(self.rng.uniform(0.1, 0.7)):
             self.write()
-            if self.written and self.rng.random() < 0.3:
-                self.mark(self.rng.choice(list(self.written)))
+            if self.taken and self.rng.random() < 0.3:
+                self.mark(self.rng.choice(self.taken))
 
 
 @contextlib.contextmanager

@@ -81,10 +81,10 @@ def _chaos(faults: Faults, directory: Path, plan: Plan, say: Callable[[str], Non
         daemons.append(Daemon(directory / str(number), accounts + often))
     key = keyfile.load(daemons[0].directory / "state")
     neighbour = Neighbour(bed, users, key, rng, list(pairs))
-    while len(neighbour.written) < _LETTERS:
+    while len(neighbour.taken) < _LETTERS:
         neighbour.write()
     wait_until(lambda: len(contents(bed, users)) == _LETTERS, 20, "the foreign mails")
-    for message_id in rng.sample(sorted(neighbour.written), _LETTERS // 2):
+    for message_id in rng.sample(neighbour.taken, _LETTERS // 2):
         neighbour.mark(message_id)
     before = contents(bed, users)
     verdict = Verdict()

@@ -334,7 +334,7 @@ def foreign(
         if not held.raw.endswith(b"\n\n" + body) or any(line not in held.raw for line in head.split(b"\n")):
             wrong.append(f"{held.message_id}: is not as it was written")
     kept = {held.message_id for held in after}
-    wrong += [f"{id_}: Postfix took it, it lies nowhere" for id_ in neighbour.written if id_ not in kept]
+    wrong += [f"{id_}: Postfix took it, it lies nowhere" for id_ in neighbour.taken if id_ not in kept]
     saved = [event for event in bed.dovecot.events("save") if not OURS.fullmatch(event.message_id)]
     wrong += [f"{s.message_id}: was saved as UID {s.uid} of {s.user}, is gone" for s in saved
               if (s.user, s.box, s.uid) not in lies]  # fmt: skip
