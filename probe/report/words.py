@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from probe.core.evidence import Evidence
 from probe.core.report import Moment, RouteReport, Row
@@ -37,7 +38,7 @@ class Words:
 
     def utc(self, at: float) -> str:
         """2026-11-21 09:02:11.250"""
-        return datetime.fromtimestamp(round(at, 3), UTC).isoformat(" ", "milliseconds")[:-6]
+        return _utc(at)
 
     def local(self, at: float) -> str:
         """The same in the report's zone, with the zone's name at that time."""
@@ -133,6 +134,11 @@ class Words:
 
     def _number(self, text: str) -> str:
         return text.replace(".", ",") if self.evidence.language == "de" else text
+
+
+@lru_cache(16)  # a moment is told in two zones
+def _utc(at: float) -> str:
+    return datetime.fromtimestamp(round(at, 3), UTC).isoformat(" ", "milliseconds")[:-6]
 
 
 def apart(width: float | None) -> bool:
