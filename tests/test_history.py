@@ -393,7 +393,7 @@ async def told_of(reader: Reader) -> list[object]:
     spans = [(name, BEGIN, BEGIN + 3 * DAY) for name in routes]
     chains = [sorted((it.probe, it.digest) for it in await reader.links(name, 0, 10**9)) for name in routes]
     strips = [await reader.strip(BEGIN, BEGIN + 3 * DAY, cells) for cells in (3, 72, 200)]
-    return [routes, [await reader.totals(*span) for span in spans], strips, chains]
+    return [routes, await reader.counts(), [await reader.totals(*span) for span in spans], strips, chains]
 
 
 @pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
@@ -671,6 +671,7 @@ async def test_the_ledger_that_the_bench_makes_is_one_that_a_daemon_could_have_w
             assert life.summary == summary(probe)._replace(latency=life.summary.latency)
             assert life.links[-1].digest == digest(life.record)
         assert len(found) == 900
+        assert sum((await ledger.counts()).values()) == 900
         assert len({it.state for it in found.values()}) > 3
         for route in await reader.routes():
             *_, head = await reader.days(route, 0.0, until + 9 * DAY)

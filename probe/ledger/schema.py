@@ -64,6 +64,17 @@ CREATE TABLE incidents (
 CREATE INDEX incidents_by_begin ON incidents (begin);
 CREATE INDEX incidents_open ON incidents (route) WHERE "end" IS NULL;
 CREATE TABLE memory (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE tallies (  -- of probes; kept up by triggers, since counting five million takes 14 s
+  route TEXT, state TEXT, number INTEGER NOT NULL, PRIMARY KEY (route, state)
+) WITHOUT ROWID;
+INSERT INTO tallies SELECT route, state, count(*) FROM probes GROUP BY route, state;
+CREATE TRIGGER probes_come AFTER INSERT ON probes BEGIN
+  INSERT INTO tallies VALUES (NEW.route, NEW.state, 1) ON CONFLICT DO UPDATE SET number = number + 1; END;
+CREATE TRIGGER probes_change AFTER UPDATE OF state ON probes WHEN OLD.state <> NEW.state BEGIN
+  UPDATE tallies SET number = number - 1 WHERE route = OLD.route AND state = OLD.state; INSERT INTO tallies
+  VALUES (NEW.route, NEW.state, 1) ON CONFLICT DO UPDATE SET number = number + 1; END;
+CREATE TRIGGER probes_go AFTER DELETE ON probes BEGIN
+  UPDATE tallies SET number = number - 1 WHERE route = OLD.route AND state = OLD.state; END;
 """,
 )
 VERSION = len(SCHEMA)

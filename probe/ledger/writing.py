@@ -91,7 +91,7 @@ def cursors(db: sqlite3.Connection) -> dict[tuple[str, str], Cursor]:
 
 def counts(db: sqlite3.Connection) -> dict[tuple[str, State], int]:
     """Number of probes by route and state."""
-    rows = db.execute("SELECT route, state, count(*) FROM probes GROUP BY route, state")
+    rows = db.execute("SELECT route, state, number FROM tallies WHERE number > 0")
     return {(route, State(state)): number for route, state, number in rows}
 
 
