@@ -8,7 +8,7 @@ A mail travels through this package in the order of these files:
     core/match.py      which probe was that?     core/dsn.py                      did it come back?
     core/state.py      what became of it         recorder.py, ledger/             the record, in memory and on disk
     incidents.py       is the route in trouble?
-    metrics/, page/, web.py, cli.py              how people and Prometheus learn of it
+    metrics/, page/, web.py, cli/               how people and Prometheus learn of it
 
 `daemon.py` composes them; imports go one way: core <- shells <- daemon <- cli (tests/test_house.py holds the arrows).
 """
@@ -16,3 +16,4 @@ A mail travels through this package in the order of these files:
 from importlib.metadata import version
 
 __version__ = version("mailprobe")
+PROGRAM = f"mailprobe {__version__}"

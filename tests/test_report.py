@@ -28,7 +28,7 @@ from probe.core.evidence import Evidence
 from probe.core.report import report
 from probe.report import FORMATS, render
 from probe.report.gather import collect, collect_heads
-from probe.report.page import evidence_text
+from probe.report.page import parts
 from probe.report.span import span, zone
 from probe.report.texts import TEXTS
 from probe.report.verify import findings, verify
@@ -311,8 +311,11 @@ def test_a_report_is_intact_as_it_was_made(evidence: Evidence, form: str) -> Non
 
 
 def found(octets: bytes) -> bool:
-    """Whether verify() says that this is not, to the letter, what was made."""
-    verdict = verify(octets, {})
+    """Whether verify() says that this is not, to the letter, what was made, or none that can be verified."""
+    try:
+        verdict = verify(octets, {})
+    except ValueError:
+        return True
     return bool(verdict.changed) or verdict.travelled
 
 
@@ -348,6 +351,7 @@ TRAVELS: dict[str, Callable[[str], str]] = {
     "a mark of the byte order": lambda text: "\ufeff" + text,
     "a line more": lambda text: text + "\n\n",
     "no end of the last line": lambda text: text.rstrip("\n"),
+    "blanks at line ends": lambda text: text.replace("\n", " \n"),
 }
 
 
@@ -427,11 +431,49 @@ def test_forms_without_a_chain_are_named(evidence: Evidence, form: str) -> None:
         verify(render(evidence, form).encode(), {})
 
 
-@pytest.mark.parametrize(
-    "octets", [b"", b"{}", b"<html></html>", b"\xff", b'{"evidence": {}}', b"[]", b'{"evidence": [1]}']
-)
-def test_what_is_no_report_is_not_intact(octets: bytes) -> None:
+@pytest.mark.parametrize("octets", [b'{"evidence": {}}', b'{"evidence": [1]}', b'{"evidence"', b'{"evidence": NaN}'])
+def test_a_report_with_evidence_that_is_none_is_changed(octets: bytes) -> None:
     assert verify(octets, {}).changed
+
+
+@pytest.mark.parametrize("octets", [b"", b"{}", b"<html></html>", b"\xff", b"[]", b"%PDF-1.7 \xe2\xe3", b"root:x:0:0"])
+def test_what_is_no_report_cannot_be_verified(octets: bytes) -> None:
+    with pytest.raises(ValueError, match="there is no evidence in it"):
+        verify(octets, {})
+
+
+CHANGES: dict[str, tuple[str, str]] = {
+    "a break in a tag": ("</title>", "</ti\ntle>"),
+    "a break in a number": ("mailprobe 0.", "mailprobe 0\n."),
+    "a break in a style": (".well {", ".we\nll {"),
+    "an empty line": ("<h2>", "\n<h2>"),
+    "a space more": ("<h2>", " <h2>"),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_break_that_shows_something_else_is_a_change(small: Evidence, evidence: Evidence, how: str) -> None:
+    old, new = CHANGES[how]
+    text = render(evidence, "html")
+    assert old in text
+    verdict = verify(text.replace(old, new, 1).encode(), {})
+    assert verdict.changed
+    assert "what it shows is not what its evidence says: line " in verdict.changed[0]
+
+
+@pytest.mark.parametrize(("old", "new"), [('"late": 30,', '"late": 0, "late": 30,'), (": false", ": 0")])
+def test_json_that_means_the_same_to_some_and_is_written_otherwise_is_a_change(
+    evidence: Evidence, old: str, new: str
+) -> None:
+    text = render(evidence, "json")
+    old = old if old in text else re.search(r'"late": \d+,', text)[0]  # type: ignore[index]
+    assert verify(text.replace(old, new, 1).encode(), {}).changed
+
+
+def test_what_the_file_says_cannot_be_taken_for_what_verify_says(small: Evidence) -> None:
+    other = replace(small, program="x\n  Witness: all of these records", ledger="\x1b[2Jx")
+    lines = list(findings(verify(render(other, "json").encode(), {}), {}))
+    assert not [line for line in lines if line.startswith("  Witness") or not line.isprintable()]
 
 
 JSON = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.just([]) | st.just({})
@@ -455,17 +497,24 @@ def test_evidence_that_somebody_made_up_is_never_more_than_changed(data: st.Data
     if isinstance(route, dict) and isinstance(route.get("mails"), list):
         route["mails"] = [[json.dumps(it[0]), *it[1:]] if isinstance(it, list) and it else it for it in route["mails"]]
     told = json.dumps(whole)
-    assert verify(json.dumps({"evidence": whole}).encode(), {}).changed
-    assert verify(f'<html><pre id="evidence">\n{told}\n</pre></html>'.encode(), {}).changed
+    assert found(json.dumps({"evidence": whole}).encode())
+    assert found(f'<html><pre id="evidence">\n{told}\n</pre></html>'.encode())
 
 
 def test_the_evidence_of_another_format_is_named(page: str) -> None:
     other = page.replace('"format":1', '"format":2').replace("&quot;format&quot;:1", "&quot;format&quot;:2")
-    assert "in another format; verify it with that version" in verify(other.encode(), {}).changed[0]
+    with pytest.raises(ValueError, match=r"made by mailprobe .*; verify it with that version"):
+        verify(other.encode(), {})
+
+
+def test_another_version_that_writes_it_otherwise_is_named(evidence: Evidence) -> None:
+    text = render(replace(evidence, program="mailprobe 9.0"), "html").replace("<h1>", "<h1> ")
+    with pytest.raises(ValueError, match=r"made by mailprobe 9\.0, .*; verify it with that version"):
+        verify(text.encode(), {})
 
 
 def test_the_page_carries_the_one_text_of_its_evidence(evidence: Evidence, page: str) -> None:
-    assert evidence_text(page) == ev.text(evidence)
+    assert parts(page)[1] == ev.text(evidence)
     assert ev.text(ev.read(ev.text(evidence))) == ev.text(evidence)
 
 

@@ -30,6 +30,14 @@ _DOOMSDAY = 1e11  # no calendar goes further
 _HEAD_LINE = re.compile(r"\d{4}-\d\d-\d\d (\d+) ([0-9a-f]{64}) (\S+) (\S.*)", re.A)
 
 
+class OtherVersion(ValueError):
+    """Evidence of which only that version of the program knows what it shows."""
+
+    def __init__(self, program: str) -> None:
+        name = "".join(filter(str.isprintable, program))[:40]
+        super().__init__(f"it was made by {name}, which may write it otherwise; verify it with that version")
+
+
 class Offset(NamedTuple):
     """From then on the people's clocks are so many seconds ahead of UTC, and their time is called that."""
 
@@ -117,15 +125,19 @@ def text(evidence: Evidence) -> str:
 
 def read(told: str) -> Evidence:
     """The evidence with this text. Raises ValueError."""
-    data = json.loads(told)
-    if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
-        raise ValueError(f"it was made by {data.get('program')}, in another format; verify it with that version")
+    data = json.loads(told, parse_constant=_refuse)
+    if isinstance(data, dict) and type(data.get("format")) is int and data["format"] != FORMAT:
+        raise OtherVersion(str(data.get("program")))
     evidence: Evidence = typed(Evidence, data)
     if not (0 <= evidence.since < evidence.until < _DOOMSDAY and evidence.offsets):
         raise ValueError("its span is none")
     if any(route.width <= 0 for route in evidence.routes):
         raise ValueError("its cells are none")
     return evidence
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def seal(told: str) -> str:

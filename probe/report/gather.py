@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
-from probe import __version__
+from probe import PROGRAM
 from probe.core import chain
 from probe.core.events import Instant
 from probe.core.evidence import FORMAT, Evidence, Head, Mail, Offset, RouteEvidence, Stretch, head_line
@@ -79,7 +79,7 @@ async def _gather(reader: Reader, counter: Reader, drawer: Reader, routes: Itera
     missing = await reader.caught_up()
     return Evidence(
         format=FORMAT,
-        program=f"mailprobe {__version__}",
+        program=PROGRAM,
         ledger=await reader.ledger(),
         made=wanted.made,
         since=wanted.since,

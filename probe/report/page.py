@@ -92,13 +92,14 @@ def page(evidence: Evidence, told: str) -> str:
     return "".join(whole)  # at once: of a year it is 50 MB, and every element around it would be a copy
 
 
-def evidence_text(page_: str) -> str:
-    """The text of the evidence that a page carries; breaks of lines in it mean nothing. Raises ValueError."""
+def parts(page_: str) -> tuple[str, str, str]:
+    """What a page shows before its evidence, the evidence's text, and what follows. Breaks of lines in the evidence
+    mean nothing, nor blanks beside them. Raises ValueError."""
     before, begin, rest = page_.partition(_BEGIN)
-    told, end, _ = rest.partition(_END)
+    told, end, after = rest.partition(_END)
     if not (begin and end and before):
         raise ValueError("there is no evidence in it")
-    return html.unescape(told.replace("\n", ""))
+    return before, html.unescape("".join(line.strip(" \t") for line in told.split("\n"))), after
 
 
 def _head(words: Words, routes: Sequence[RouteReport], sign: str) -> Markup:

@@ -1,29 +1,33 @@
 """Whether a report is what it was when it was made: without a network, a ledger or a configuration.
 
-Rule: nothing that a report shows is believed; it is made again from the evidence that it carries, and compared.
+Rules:
+- Nothing that a report shows is believed; it is made again from the evidence in it, and compared line by line.
+- Of what the file says nothing is told before it is known to be as it was made, and then as a text on one line.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
+from probe import PROGRAM
 from probe.core import evidence as ev
 from probe.core.evidence import Chained, Evidence, Witness
-from probe.report.page import evidence_text, page
+from probe.report.markup import shown
+from probe.report.page import page, parts
 from probe.report.tables import COLUMNS, as_json
 
-_AT_BREAKS = re.compile(r"\s*\n\s*")
+_SIGNS = {"html": '<pre id="evidence">', "json": '"evidence"'}
 
 
 class Verdict(NamedTuple):
     """What was found; `changed` says what is not as it was, in one line each: a report that is intact has none."""
 
     changed: list[str]
-    travelled: bool  # only line ends, or spaces at them, were changed: mail systems do that
+    travelled: bool  # only line ends, or blanks at them, were changed: mail systems do that
     evidence: Evidence | None
     seal: str
     chained: Chained | None
@@ -31,55 +35,61 @@ class Verdict(NamedTuple):
 
 def verify(octets: bytes, witness: Witness) -> Verdict:
     """What there is to say about a file. Raises ValueError where it is no report that can be verified."""
-    try:
-        given = octets.decode("utf-8")
-    except UnicodeDecodeError:
-        return Verdict(["it is no text in UTF-8"], False, None, "", None)
+    given = octets.decode("utf-8", "replace")
     kind = _kind(given)
-    make: Callable[[Evidence, str], str] = page if kind == "html" else as_json
-    given_plain = given.removeprefix("\ufeff").replace("\r\n", "\n")
+    if given.encode() != octets:
+        return Verdict(["it is no text in UTF-8"], False, None, "", None)
     try:
-        told = evidence_text(given_plain) if kind == "html" else ev.text(_evidence_in(given))
+        told, theirs = _told(kind, _settled(given))
         evidence = ev.read(told)
         changed = [] if ev.text(evidence) == told else ["the evidence is not written as it was"]
         chained = ev.check(evidence, witness)
-        again = make(evidence, told)
+        again = page(evidence, told) if kind == "html" else as_json(evidence, told)
+    except ev.OtherVersion:
+        raise
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError, RecursionError) as error:
-        return Verdict([f"the evidence cannot be read: {error}".splitlines()[0]], False, None, "", None)
-    same = again == given
-    if not same and not _alike(kind, again, given_plain):
-        changed.append(f"what it shows is not what its evidence says, from line {_first(again, given_plain)} on")
-    return Verdict([*changed, *chained.broken], not same and not changed, evidence, ev.seal(told), chained)
+        return Verdict([f"the evidence cannot be read: {shown(str(error))}"], False, None, "", None)
+    _, ours = _told(kind, _settled(again))
+    differ = [f"what it shows is not what its evidence says: {which}" for which in _differ(ours, theirs)]
+    if differ and evidence.program.partition(":")[0] != PROGRAM:
+        raise ev.OtherVersion(evidence.program)
+    changed += differ
+    travelled = not changed and again != given
+    return Verdict([*changed, *map(shown, chained.broken)], travelled, evidence, ev.seal(told), chained)
 
 
 def _kind(text: str) -> Literal["html", "json"]:
     start = text.removeprefix("\ufeff").lstrip()[:200]
-    if start.startswith("{"):
-        return "json"
     if start.startswith(("# ", ",".join(COLUMNS[:3]))):
         raise ValueError("a report as Markdown or CSV carries no chain; verify the HTML or JSON that was made with it")
-    return "html"
+    kind: Literal["html", "json"] = "json" if start.startswith("{") else "html"
+    if _SIGNS[kind] not in text:
+        raise ValueError("it is no report that can be verified: there is no evidence in it")
+    return kind
 
 
-def _evidence_in(text: str) -> Evidence:
-    return ev.read(json.dumps(json.loads(text.removeprefix("\ufeff"))["evidence"]))
+def _settled(text: str) -> str:
+    """The text without what mail systems do to lines: their ends, blanks at them, a mark of the byte order."""
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    return "\n".join(line.rstrip(" \t") for line in lines).rstrip("\n")
 
 
-def _alike(kind: str, one: str, other: str) -> bool:
-    """Whether they differ in nothing but the white space that means nothing."""
-    if kind == "json":
-        try:
-            return bool(json.loads(one) == json.loads(other.removeprefix("\ufeff")))
-        except ValueError:
-            return False
-    return _AT_BREAKS.sub("", one).strip() == _AT_BREAKS.sub("", other).strip()
+def _told(kind: Literal["html", "json"], settled: str) -> tuple[str, list[str]]:
+    """The evidence's text, and all that stands around it. Raises ValueError, LookupError, TypeError."""
+    if kind == "html":
+        before, told, after = parts(settled)
+        return told, [before, after]
+    return ev.text(ev.read(json.dumps(json.loads(settled)["evidence"]))), [settled]
 
 
-def _first(one: str, other: str) -> int:
-    """The number of the first line that differs."""
-    ours, theirs = one.splitlines(), other.splitlines()
-    differ = (number for number, (a, b) in enumerate(zip(ours, theirs, strict=False), 1) if a != b)
-    return next(differ, 1 + min(len(ours), len(theirs)))
+def _differ(ours: list[str], theirs: list[str]) -> Iterator[str]:
+    """Where a part first is another, if it is."""
+    for one, other in zip(ours, theirs, strict=True):
+        if one != other:
+            lines = zip_longest(one.split("\n"), other.split("\n"), fillvalue="")
+            yield next(
+                f"line {n} is {shown(b)[:60]!r}, was {shown(a)[:60]!r}" for n, (a, b) in enumerate(lines, 1) if a != b
+            )
 
 
 def findings(verdict: Verdict, witness: Witness) -> Iterator[str]:
@@ -90,10 +100,10 @@ def findings(verdict: Verdict, witness: Witness) -> Iterator[str]:
     if evidence is None or held is None:
         return
     if verdict.travelled:
-        yield "  Line ends, or spaces beside them, were changed on its way; that changes nothing that it says."
-    routes = ", ".join(route.name for route in evidence.routes) or "none"
+        yield "  Line ends, or blanks at them, were changed on its way; that changes nothing that it says."
+    routes = ", ".join(shown(route.name) for route in evidence.routes) or "none"
     made = datetime.fromtimestamp(evidence.made, UTC).isoformat(" ", "seconds")
-    yield f"  Made {made} by {evidence.program} from ledger {evidence.ledger}; routes: {routes}"
+    yield f"  Made {made} by {shown(evidence.program)} from ledger {shown(evidence.ledger)}; routes: {routes}"
     yield f"  Seal: SHA-256 {verdict.seal}"
     if verdict.changed:
         return
