@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from probe.core import chain
 from probe.core import evidence as ev
 from probe.core.events import Arrived, Place
 from probe.core.evidence import Evidence
@@ -150,7 +151,7 @@ def test_refusals_bounces_copies_and_failures_say_what_was_said(told: Data) -> N
 
 def test_the_summary_counts_what_the_rows_do_not_show(told: Data) -> None:
     said = " ".join(told["summary"])
-    assert "sent 345 mails from probe@example.de to probe@example.org; 342 of them" in said
+    assert "sent 345 mails from probe@example.de to probe@example.org; of these, 342 went to" in said
     assert "38 of 342 mails were not there in time: 34 late, 1 lost" in said
     assert "within 30 s" in said
     assert "the recipient's provider held them longest" in said
@@ -406,6 +407,28 @@ def test_links_that_are_changed_or_missing_do_not_lead_to_the_head(evidence: Evi
         assert verify(render(other, "html").encode(), {}).changed
     alone = replace(evidence, routes=[replace(route, stretches=[])])
     assert len(verify(render(alone, "html").encode(), {}).changed) == 41
+
+
+def test_a_chain_of_another_ledger_does_not_pass_as_this_ones_by_a_head_with_the_number_0(small: Evidence) -> None:
+    route = small.routes[0]
+    genesis = chain.genesis(small.ledger, route.name).hex()
+    zeroth = ev.Head(0.0, 0, genesis)
+    other = replace(small, ledger="0" * 32, routes=[replace(route, heads=[zeroth, *route.heads])])
+    broken = ev.check(other, {}).broken
+    assert f"{route.name}: a head has the number 0" in broken
+    assert any("where the links of a day begin, is no head" in line for line in broken)
+
+
+def test_a_mail_that_is_told_twice_is_found(small: Evidence) -> None:
+    route = small.routes[0]
+    other = replace(small, routes=[replace(route, mails=[*route.mails, route.mails[0]])])
+    assert ev.check(other, {}).broken == [f"{route.name}: 2 mails have the link {route.mails[0].link}"]
+
+
+def test_heads_that_cannot_both_be_true_are_no_witness() -> None:
+    lines = [f"2007-01-26 7 {digit * 64} {'0' * 32} r" for digit in "ab"]
+    with pytest.raises(ValueError, match="two heads in it have the number 7 of r"):
+        ev.read_heads(lines)
 
 
 def test_a_witness_knows_a_ledger_that_was_made_anew(ledger: Path, evidence: Evidence, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -161,8 +162,9 @@ def check(evidence: Evidence, witness: Witness) -> Chained:
 
 
 def _check(route: RouteEvidence, ledger: str, witnessed: Mapping[int, str]) -> Chained:
-    known = {0: chain.genesis(ledger, route.name).hex(), **{head.number: head.link for head in route.heads}}
+    known = {**{head.number: head.link for head in route.heads}, 0: chain.genesis(ledger, route.name).hex()}
     broken = [f"head {number} is not the one that was witnessed" for number in _differ(known, witnessed)]
+    broken += [f"a head has the number {head.number}" for head in route.heads if head.number < 1]
     digests, proved = dict[int, str](), set[int]()
     for stretch in route.stretches:
         if known.get(stretch.after) != stretch.start:
@@ -174,6 +176,8 @@ def _check(route: RouteEvidence, ledger: str, witnessed: Mapping[int, str]) -> C
         last = max(links.keys() & witnessed.keys(), default=0)
         proved.update(number for number in links if number <= last)
     chained = [mail for mail in route.mails if mail.link is not None]
+    often = Counter(mail.link for mail in chained)
+    broken += [f"{times} mails have the link {number}" for number, times in often.items() if times > 1]
     for mail in chained:
         if digests.get(mail.link or 0) != record_digest(mail):
             broken.append(f"the record with the number {mail.link} is not the one that was chained")
@@ -214,11 +218,14 @@ def head_line(ledger: str, route: str, head: Head) -> str:
 
 
 def read_heads(lines: Iterable[str]) -> Witness:
-    """What was witnessed, from such lines; others are passed over. Raises ValueError where none is left."""
+    """What was witnessed, from such lines; others are passed over. Raises ValueError where none is left, or
+    where two cannot both be true."""
     found: dict[tuple[str, str], dict[int, str]] = {}
     for line in lines:
         if match := _HEAD_LINE.fullmatch(line.strip()):
-            found.setdefault((match[3], match[4]), {})[int(match[1])] = match[2]
+            number, link = int(match[1]), match[2]
+            if found.setdefault((match[3], match[4]), {}).setdefault(number, link) != link:
+                raise ValueError(f"two heads in it have the number {number} of {match[4]}: a chain was made anew")
     if not found:
         raise ValueError("no line of it is a head")
     return found

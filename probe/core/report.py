@@ -166,7 +166,9 @@ def _route(route: RouteEvidence, evidence: Evidence) -> RouteReport:
     states = route.totals.states
     never = sum(states.get(State(name), 0) for name in (*REFUSED, "sending", "early"))
     sent = sum(states.values())
-    held = [it for it in rows if it.held is not None and not it.doubtful and it.fate != "delivered"]
+    held = [
+        it for it in rows if it.held is not None and not it.doubtful and (it.missed or it.fate in {"lost", "found"})
+    ]
     return RouteReport(
         route,
         sent,

@@ -19,5 +19,7 @@ def duration(seconds: float | None) -> str:
 
 
 def brief(seconds: float | None) -> str:
-    """The same without what is nought: "30 s", "5 min"."""
+    """The same of a round span, which is told exactly: "30 s", "5 min", "3630 s"."""
+    if seconds is not None and seconds > 3600 and seconds % (60 if seconds < 86400 else 3600):
+        return f"{seconds:g} s"
     return duration(seconds).replace(".0 s", " s").removesuffix(" 0 s").removesuffix(" 0 min").removesuffix(" 0 h")

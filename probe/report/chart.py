@@ -40,7 +40,8 @@ class _Axis(NamedTuple):
             said = at.strftime("%d.%m. %H:%M" if step < 86400 else "%Y-%m-%d")  # short and unmistakable
             x = self.x(number * step)
             yield el("line", x1=x, x2=x, y1=bottom, y2=bottom + 3, class_="axis")
-            yield el("text", said, x=x, y=bottom + 12, text_anchor="middle")
+            anchor = "middle" if x < _WIDTH - _RIGHT - 24 else "end"
+            yield el("text", said, x=x, y=bottom + 12, text_anchor=anchor)
 
 
 def latencies(evidence: Evidence, route: RouteReport, title: str) -> Markup:

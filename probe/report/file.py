@@ -12,6 +12,8 @@ class Exists(Exception):
 
 def save(path: Path, text: str, *, force: bool) -> None:
     """Write it under another name, then give it its own. Raises Exists, OSError."""
+    if path.exists() and not path.is_file():
+        raise Exists(f"{path}: is no file that can be replaced; for a pipe or a device leave --output away")
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # addresses are nobody else's business
     try:

@@ -197,10 +197,10 @@ def _head(it: Day) -> Head:
 def _offsets(zone: ZoneInfo, since: float, until: float) -> Iterator[Offset]:
     """The zone's offsets in this span, and in a month around it; one before all."""
     last = None
-    for hour in range(math.floor(since / HOUR) - 31 * 24, math.ceil(until / HOUR) + 1):
-        local = datetime.fromtimestamp(hour * HOUR, UTC).astimezone(zone)
+    for half in range(2 * math.floor(since / HOUR) - 31 * 48, 2 * math.ceil(until / HOUR) + 1):  # Lord Howe's clocks
+        local = datetime.fromtimestamp(half * HOUR / 2, UTC).astimezone(zone)
         offset = local.utcoffset()
         now = (int(offset.total_seconds()) if offset else 0), local.tzname() or zone.key
         if now != last:
-            yield Offset(float(hour * HOUR), *now)
+            yield Offset(half * HOUR / 2, *now)
         last = now

@@ -129,8 +129,9 @@ def _route(words: Words, route: RouteReport) -> Iterator[Markup]:
         ("chart", chart.latencies, words("chart.text")),
         ("strip", chart.strip, words("strip.text", width=width)),
     ):
-        figure = draw(words.evidence, route, words(title))
-        yield el("figure", el("h3", words(title)), figure, el("figcaption", text, class_="note"))
+        name = words(title, width=width)
+        figure = draw(words.evidence, route, name)
+        yield el("figure", el("h3", name), figure, el("figcaption", text, class_="note"))
     yield el("h3", words("incidents"))
     yield _incidents(words, route)
     yield el("h3", words("mails.title"))
@@ -150,7 +151,7 @@ def _incidents(words: Words, route: RouteReport) -> Markup:
         (
             phrases[f"incident.{it.kind}"],
             words.when(it.begin.wall),
-            words.when(it.end.wall) if it.end else "–",
+            words.when(it.end.wall) if it.end else words("open"),
             words.mails(it.toll.affected),
             words.long(it.peak),
             words(f"segment.{it.fault.segment}").rstrip(",") if it.fault else "–",

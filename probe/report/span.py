@@ -17,6 +17,8 @@ def span(since: str, until: str, zone: ZoneInfo, now: float) -> tuple[float, flo
     begin = _moment("--since", since, zone, now) if since else end - 86400.0
     if begin >= end:
         raise ValueError(f"--since is not before --until: {_said(begin, zone)}, {_said(end, zone)}")
+    if begin < 0:
+        raise ValueError(f"--since is before 1970: {_said(begin, zone)}")
     if begin > now:
         raise ValueError(f"--since is in the future: {_said(begin, zone)}")
     return begin, end

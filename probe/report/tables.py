@@ -68,7 +68,7 @@ def _cells(route: RouteReport, row: Row) -> list[str]:
         *(row.detection, row.clock, _seconds(row.step)),
         " ".join(f"{deadline:g}" for deadline in row.missed),
         *(_utc(moments.get(what)) for what in ("expired", "bounced")),
-        " ".join(filter(None, map(str, row.reply or ()))),
+        f"{row.reply.code} {row.reply.text}" if row.reply else "",
         *(row.queue_id, row.failure),
         "; ".join(" ".join(filter(None, notice)) for notice in row.notices),
         *(row.placement, row.folder, row.copies or "", longest and longest.segment, row.link, row.digest),
@@ -131,7 +131,7 @@ def _incidents(words: Words, route: RouteReport) -> Iterator[str]:
     if not route.evidence.incidents:
         yield _md(words("no_incidents")) + "\n"
     for it in route.evidence.incidents:
-        end = words.when(it.end.wall) if it.end else "–"
+        end = words.when(it.end.wall) if it.end else words("open")
         span = words("from_to", since=words.when(it.begin.wall), until=end)
         yield _md(f"- {phrases[f'incident.{it.kind}']}: {span}; {words.mails(it.toll.affected)}; {words.long(it.peak)}")
     yield ""

@@ -22,17 +22,17 @@ TEXTS: dict[Language, dict[str, str]] = {
         "missing": "The ledger was being brought up to date: what was sent after {at} is not yet in this report.",
         "route": "Route {route}",
         "summary": "Summary",
-        "sent": "From {since} to {until} mailprobe sent {sent} from {sender} to {recipient}; {accepted} of them went "
-        "to the sender's provider for delivery.",
+        "sent": "From {since} to {until} mailprobe sent {sent} from {sender} to {recipient}; of these, "
+        "{accepted} went to the sender's provider for delivery.",
         "all_well": "None of them was late, lost or returned.",
         "bad": "{late} of {accepted} mails were not there in time: {fates}.",
         "deadlines": "In time means: within {deadlines} after the sender's server had accepted the mail.",
         "worst.arrived": "The mail that was held longest was accepted on {accepted} and arrived {held} later.",
-        "worst.between": "The mail that was held longest was accepted on {accepted} and arrived between {low} and "
-        "{high}.",
+        "worst.between": "The mail that was held longest was accepted on {accepted} and arrived {held} later, between "
+        "{low} and {high}.",
         "worst.away": "The mail that was held longest was accepted on {accepted} and was not there after {held}, as "
         "of {made}.",
-        "fault": "What the mails' own headers tell: {segment} held them longest, {each} for each of {mails}.",
+        "fault": "What the mails' own headers tell: {segment} held them longest, {each} on average of {mails}.",
         "refused": "Not accepted at all: {refused}; they have a table of their own.",
         "in_flight": "Not there yet when this report was made: {number}.",
         "latencies": "Of all {number} deliveries that were measured, half took at most {median}, 95 of 100 at most "
@@ -64,11 +64,12 @@ TEXTS: dict[Language, dict[str, str]] = {
         "scale. Grey: all deliveries, from the quickest to the slowest of each stretch of time, the dot is their "
         "median. Filled circles: late mails. Open bars: mails that never came, or had not come when this report was "
         "made. Dashed: the deadlines.",
-        "strip": "Hours and days",
-        "strip.text": "Each column is {width}; its height is how many mails were sent. Dark: late, lost or returned. "
-        "Hatched: refused. White: nobody could see, or not known yet. Times in UTC.",
-        "hour": "one hour",
-        "day": "one day",
+        "strip": "Mails per {width}",
+        "strip.text": "Each column is one {width}; its height is how many mails were sent. Dark: late, lost or "
+        "returned. Hatched: refused. White: nobody could see, or not known yet. Times in UTC.",
+        "hour": "hour",
+        "day": "day",
+        "open": "not over",
         "incidents": "Incidents",
         "incident.kind": "what",
         "incident.begin": "from",
@@ -140,9 +141,11 @@ TEXTS: dict[Language, dict[str, str]] = {
         "date": "its time (UTC)",
         "after": "after the acceptance",
         "clocks.title": "Clocks",
-        "clocks": "{boottime} were measured by the machine's monotonic clock, which runs on evenly and cannot be "
-        "set, and {wall} by its wall clock, since the machine was restarted meanwhile or they have not come. The "
-        "wall clock was set during the way of {steps}.",
+        "clocks.boottime": "Measured by the machine's monotonic clock, which runs on evenly and cannot be "
+        "set: {number}.",
+        "clocks.wall": "Measured by its wall clock, since the machine was restarted meanwhile or they have not "
+        "come: {number}.",
+        "clocks.steps": "The wall clock was set during the way of {number}.",
         "method.title": "How this was measured",
         "method.1": "mailprobe sends test mails on a fixed schedule, whatever became of those before. Each carries a "
         "number with a cryptographic signature, by which it is known again; a forged or copied one is not counted.",
@@ -185,23 +188,23 @@ TEXTS: dict[Language, dict[str, str]] = {
         "in_utc": "in UTC",
         "in_zone": "in UTC und in {zone}",
         "seal": "Siegel dieses Berichts",
-        "missing": "Das Verzeichnis wurde gerade ergänzt: Was nach {at} gesendet wurde, fehlt in diesem Bericht noch.",
+        "missing": "Die Aufzeichnung wurde gerade ergänzt: Was nach {at} gesendet wurde, fehlt in diesem Bericht noch.",
         "route": "Strecke {route}",
         "summary": "Zusammenfassung",
-        "sent": "Vom {since} bis {until} sendete mailprobe {sent} von {sender} an {recipient}; {accepted} davon "
-        "gingen zur Zustellung an den Anbieter des Absenders.",
+        "sent": "Vom {since} bis {until} sendete mailprobe {sent} von {sender} an {recipient}; zur "
+        "Zustellung an den Anbieter des Absenders kamen davon {accepted}.",
         "all_well": "Keine davon war verspätet, verloren oder kam zurück.",
         "bad": "{late} von {accepted} Mails waren nicht rechtzeitig da: {fates}.",
         "deadlines": "Rechtzeitig heißt: innerhalb von {deadlines}, nachdem der Server des Absenders die Mail "
         "angenommen hatte.",
         "worst.arrived": "Die Mail, die am längsten festgehalten wurde, wurde am {accepted} angenommen und kam "
         "{held} später an.",
-        "worst.between": "Die Mail, die am längsten festgehalten wurde, wurde am {accepted} angenommen und kam "
-        "zwischen {low} und {high} an.",
+        "worst.between": "Die Mail, die am längsten festgehalten wurde, wurde am {accepted} angenommen und kam {held} "
+        "später an, zwischen {low} und {high}.",
         "worst.away": "Die Mail, die am längsten festgehalten wurde, wurde am {accepted} angenommen und war nach "
         "{held} nicht da; Stand {made}.",
-        "fault": "Nach den Kopfzeilen der Mails selbst: Am längsten hielt sie {segment} fest, {each} bei jeder von "
-        "{mails}.",
+        "fault": "Nach den Kopfzeilen der Mails selbst: Am längsten hielt sie {segment} fest, im Mittel "
+        "{each} bei {mails}.",
         "refused": "Gar nicht angenommen: {refused}; sie stehen in einer eigenen Tabelle.",
         "in_flight": "Noch nicht da, als dieser Bericht erstellt wurde: {number}.",
         "latencies": "Von allen {number} gemessenen Zustellungen dauerte die Hälfte höchstens {median}, 95 von 100 "
@@ -233,18 +236,19 @@ TEXTS: dict[Language, dict[str, str]] = {
         "logarithmischem Maßstab. Grau: alle Zustellungen, von der schnellsten bis zur langsamsten jedes "
         "Zeitabschnitts, der Punkt ist ihr Median. Volle Kreise: verspätete Mails. Offene Balken: Mails, die nie "
         "kamen oder noch nicht da waren, als dieser Bericht erstellt wurde. Gestrichelt: die Fristen.",
-        "strip": "Stunden und Tage",
-        "strip.text": "Jede Säule ist {width}, ihre Höhe die Zahl der gesendeten Mails. Dunkel: verspätet, verloren "
+        "strip": "Mails je {width}",
+        "strip.text": "Jede Säule: {width}; ihre Höhe ist die Zahl der gesendeten Mails. Dunkel: verspätet, verloren "
         "oder zurückgekommen. Schraffiert: abgewiesen. Weiß: niemand konnte es sehen, oder noch nicht bekannt. "
         "Zeiten in UTC.",
-        "hour": "eine Stunde",
-        "day": "ein Tag",
+        "hour": "Stunde",
+        "day": "Tag",
+        "open": "dauert an",
         "incidents": "Störungen",
         "incident.kind": "was",
         "incident.begin": "von",
         "incident.end": "bis",
         "incident.mails": "betroffen",
-        "incident.peak": "längstens",
+        "incident.peak": "längste Dauer",
         "incident.fault": "am längsten bei",
         "no_incidents": "Keine ist verzeichnet.",
         "mails.title": "Verspätete, verlorene und zurückgekommene Mails",
@@ -282,7 +286,7 @@ TEXTS: dict[Language, dict[str, str]] = {
         "stage": "bei: {stage}",
         "held": "{held} festgehalten",
         "away": "nach {held} nicht da",
-        "doubtful": "mailprobe sah nicht hin: Genauer ist nicht bekannt, wann sie kam",
+        "doubtful": "mailprobe sah nicht hin: genauer ist nicht bekannt, wann sie kam",
         "uncertainty": "auf {uncertainty} genau bekannt",
         "detection.idle": "der Server meldete sie",
         "detection.poll": "durch Nachfragen gesehen",
@@ -305,14 +309,16 @@ TEXTS: dict[Language, dict[str, str]] = {
         "der sie schrieb; für diese Uhren steht mailprobe nicht ein. Die Kopfzeilen liegen für {details} von {rows} "
         "Mails bei, für die am längsten festgehaltenen.",
         "server": "Server",
-        "client": "nahm sie von",
+        "client": "übernahm sie von",
         "id": "seine Nummer",
         "date": "seine Zeit (UTC)",
         "after": "nach der Annahme",
         "clocks.title": "Uhren",
-        "clocks": "{boottime} wurden mit der monotonen Uhr des Rechners gemessen, die gleichmäßig läuft und nicht "
-        "gestellt werden kann, und {wall} mit seiner Systemuhr, weil er unterdessen neu gestartet wurde oder sie "
-        "nicht gekommen sind. Gestellt wurde die Systemuhr während des Weges von {steps}.",
+        "clocks.boottime": "Mit der monotonen Uhr des Rechners gemessen, die gleichmäßig läuft und nicht gestellt "
+        "werden kann: {number}.",
+        "clocks.wall": "Mit seiner Systemuhr gemessen, weil er unterdessen neu gestartet wurde oder sie nicht gekommen "
+        "sind: {number}.",
+        "clocks.steps": "Während des Weges von {number} wurde die Systemuhr gestellt.",
         "method.title": "Wie gemessen wurde",
         "method.1": "mailprobe sendet Testmails nach festem Zeitplan, gleich was aus den vorigen wurde. Jede trägt "
         "eine Nummer mit kryptografischer Signatur, an der sie wiedererkannt wird; gefälschte und kopierte zählen "
@@ -332,7 +338,7 @@ TEXTS: dict[Language, dict[str, str]] = {
         "eine neu gemachte Datei hat ein anderes Siegel.",
         "proof.2": "Die Kette beweist, dass an diesen Aufzeichnungen nichts geändert, herausgenommen oder eingefügt "
         "wurde, seit jemand anderem ein Kopf gegeben wurde, das letzte Glied eines Tages. Ohne solchen Zeugen "
-        "beweist sie nur, dass alles zusammenpasst: Wer das Verzeichnis führt, könnte alles erfunden haben.",
+        "beweist sie nur, dass alles zusammenpasst: Wer die Aufzeichnung führt, könnte alles erfunden haben.",
         "proof.3": "Die Zahlen aller Mails, die Schaubilder, die Störungen und die Kopfzeilen sind keine Glieder der "
         "Kette; von ihnen, und davon, welche Mails hier stehen, beweist das Siegel, dass es so ist, wie es bei der "
         "Erstellung des Berichts war.",

@@ -70,7 +70,7 @@ class Words:
 
     def brief(self, seconds: float | None) -> str:
         """A round span: 30 s, 5 min"""
-        return brief(seconds)
+        return self._number(brief(seconds))
 
     def mails(self, number: int) -> str:
         """1 mail, 2 mails"""
@@ -90,8 +90,13 @@ class Words:
             return ""
         if row.seen is None:
             return self("away", held=self.long(row.held))
+        return self("held", held=self.length(row))
+
+    def length(self, row: Row) -> str:
+        """How long a mail that came was on its way."""
+        assert row.held is not None
         sure = row.held - row.uncertainty if row.uncertainty is not None and apart(row.uncertainty) else row.held
-        return self("held", held=self.between(max(0.0, sure), row.held))
+        return self.between(max(0.0, sure), row.held)
 
     def remarks(self, row: Row) -> Iterator[str]:
         """What is to be known of how this was measured, and of where the mail lay."""
@@ -116,7 +121,7 @@ class Words:
     def said(self, row: Row) -> Iterator[str]:
         """What servers and headers said of a mail."""
         if row.reply:
-            yield " ".join(filter(None, (str(row.reply.code), row.reply.status, row.reply.text)))
+            yield f"{row.reply.code} {row.reply.text}"  # with its enhanced status
         if row.queue_id:
             yield self("queue_id", id=row.queue_id)
         if row.failure:
@@ -185,11 +190,12 @@ def _worst(words: Words, row: Row) -> str:
     if row.seen is None:
         return words("worst.away", accepted=accepted, held=words.long(row.held), made=words.when(words.evidence.made))
     if apart(row.uncertainty) and row.seen_after is not None:
-        return words("worst.between", accepted=accepted, low=words.when(row.seen_after), high=words.when(row.seen))
+        ends = {"low": words.when(row.seen_after), "high": words.when(row.seen)}
+        return words("worst.between", accepted=accepted, held=words.length(row), **ends)
     return words("worst.arrived", accepted=accepted, held=words.long(row.held))
 
 
 def clocks(words: Words, route: RouteReport) -> str:
     """Which clocks measured, and whether one was set."""
-    measured = {name: words.mails(route.clocks.get(name, 0)) for name in ("boottime", "wall")}
-    return words("clocks", **measured, steps=words.mails(route.steps))
+    numbers = {**{name: route.clocks.get(name, 0) for name in ("boottime", "wall")}, "steps": route.steps}
+    return " ".join(words(f"clocks.{name}", number=words.mails(number)) for name, number in numbers.items() if number)
