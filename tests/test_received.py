@@ -143,6 +143,19 @@ FORMS = {
         f"from joe$c.example ( [198.51.100.4] ) by ajax-webmail (Coremail) ; {NOON}",
         {"from": "joe$c.example", "helo": None, "rdns": None, "ip": "198.51.100.4"},
     ),
+    "alibaba": (
+        f"from lap.local(mailfrom:a@b.example fp:SMTPD_---0V cluster:ay36) by c.example(127.0.0.1); {NOON}",
+        {"from": "lap.local", "by": "c.example", "envelope_from": "a@b.example", "ip": None, "rdns": None},
+    ),
+    "sgi": (
+        f"from a (a.example [198.51.100.4]) by s (980309.SGI: SGI does not authorize; any) via ESMTP id SAA3; {NOON}"
+        " mail_from (a@b.example)",
+        {"by": "s", "via": "ESMTP", "id": "SAA3", "envelope_from": "a@b.example", "rdns": "a.example"},
+    ),
+    "mailchannels, no name": (
+        f"from lap ([TEMPUNAVAIL]. [198.51.100.4]) by 10.0.0.9:2500 (trex/5.18); {NOON}",
+        {"helo": "lap", "rdns": None, "ip": "198.51.100.4", "by": "10.0.0.9"},
+    ),
     "smartermail": (
         f"from UnknownHost [198.51.100.4] by s with SMTP (version=TLS\\Tls12 cipher=Aes256 bits=256); {NOON}",
         {"helo": None, "rdns": None, "tls_version": "Tls12", "tls_cipher": "Aes256"},

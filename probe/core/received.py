@@ -23,7 +23,7 @@ from probe.core.trace import Trace, take_apart, without_brackets
 MOST_HOPS: Final = 200  # Postfix gives a mail up at 50, Sendmail at 25
 
 _ENVELOPE_FROM = re.compile(
-    r"(?:(?<![\w-])envelope-(?:from|sender)[\x20=:]|\((?:sender|return-path):?\x20)\x20*"
+    r"(?:(?<![\w-])envelope-(?:from|sender)[\x20=:]|\((?:sender|return-path|mailfrom)[\x20:]|mail_from\x20\()\x20*"
     r"(?:<([^<>]*)>|([^\x20<>,;)]+))",
     re.I,
 )
@@ -163,7 +163,7 @@ def _glued(words: list[str]) -> bool:
 def _envelope_from(trace: Trace) -> str:
     """A comment or a clause of its own; or a second `from`, which XMail has behind the recipient."""
     low = trace.line.lower()
-    clues = any(map(low.__contains__, ("envelope-", "(sender", "(return-path")))
+    clues = any(map(low.__contains__, ("envelope-", "(sender", "(return-path", "(mailfrom", "mail_from")))
     if clues and (match := _ENVELOPE_FROM.search(trace.line)):
         return match[1] or match[2] or ""
     addresses = (clause[0].text for name, clause in trace.behind("by") if name == "from" and clause)
