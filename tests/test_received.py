@@ -351,6 +351,8 @@ FORMS = {
     "empty clauses": (f"from by (Postfix) with id for ; {NOON}", {"from": None, "by": None, "with": None, "id": None}),
     "in capitals": (f"FROM a BY b WITH smtp ID 1; {NOON}", {"from": "a", "by": "b", "protocol": "SMTP", "id": "1"}),
     "not closed": (f"from a (b [198.51.100.1] by c id 2; {NOON} (CEST)", {"ip": "198.51.100.1", "by": "c", "id": "2"}),
+    "an address of its own": (f"from a.example 198.51.100.1 by b; {NOON}", {"from": "a.example", "ip": "198.51.100.1"}),
+    "a comma behind the name": (f"from a (b.example, 198.51.100.1) by c; {NOON}", {"rdns": "b.example", "helo": "a"}),
     "a port": (f"from [198.51.100.1:50123] by b:25; {NOON}", {"from": "198.51.100.1", "ip": "198.51.100.1", "by": "b"}),
     "no address": (f"from a ([999.1.1.1]) by b; {NOON}", {"from": "a", "ip": None}),
     "a recipient's name": (f'from a by b for "Joe B" <j@b.example>; {NOON}', {"for": "j@b.example"}),

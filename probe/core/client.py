@@ -65,10 +65,9 @@ def read_client(trace: Trace, *, name_is_verified: bool) -> Client:
     called = [match for text in (*comments, " ".join(words)) if _MORE.search(text) and (match := _HELO.search(text))]
     helo = next((match[1] for match in called if match[1]), "")
     differs = any("=" not in match[0] or match[1].lower() != name.lower() for match in called)  # Exim: only if it does
-    logged_in = any(" with " in comment for comment in comments)  # Yahoo: from HELO (user@ip with login)
-    literals = (address(word) for word in words[1:] if word[0] == "[")
+    logged_in = any(" with " in comment.lower() for comment in comments)  # Yahoo: from HELO (user@ip with login)
     named = address(name)
-    seen = next(filter(None, (*(peer.ip for peer in said), *literals)), "")
+    seen = next(filter(None, (*(peer.ip for peer in said), *map(address, words[1:]))), "")
     ip = seen or named
     verified = differs or ((name_is_verified or ident) and not logged_in) or any(map(_VERIFIED.search, comments))
     if rdns and name_is_verified and ip and not (named or any(peer.ip for peer in said)):
@@ -132,7 +131,7 @@ def _peer(comment: str) -> Client:
                 break
     if not words or not (literal or ip or len(words) == 1):
         return Client(ip=ip, ident=ident[1] if ident else "")
-    user, at, name = words[-1].rpartition("@")
+    user, at, name = words[-1].rstrip(",/;").rpartition("@")
     known = bool(literal and len(words) == 1) or ((ip or not literal) and bool(_HOST.fullmatch(name)))
     if not known or _NO_NAME.fullmatch(name) or address(name):
         name = ""
