@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -44,6 +46,19 @@ WANTED = read(ONE)
         "".join(f"    {line}\n" for line in ONE.splitlines()),
         "".join(f"> {line}\n" for line in ONE.splitlines()),
         "".join(f"> > {line}\n" for line in ONE.splitlines()) + "> >\n> > body\n",
+        "".join(f">> {line.strip()}\n" for line in ONE.splitlines()),
+        "".join(f"| {line}\n" for line in ONE.splitlines()),
+        "Joe wrote:\n" + "".join(f"> {line}\n" for line in ONE.splitlines()),
+        # an empty line behind each
+        ONE.replace("\n", "\n\n"),
+        ONE.replace("\n", "\r\r\n"),
+        # out of HTML, of a program's text, of a mail
+        html.escape(ONE),
+        "<html><body><pre>\n" + html.escape(ONE) + "</pre></body></html>",
+        "<div>" + html.escape(ONE).replace("\n", "<br>\n").replace("\t", "&nbsp; ") + "</div>",
+        ONE.replace("\n", "\\r\\n").replace("\t", "\\t"),
+        ONE.replace("mx.b", "mx.=\nb").replace("by ", "by=20"),
+        "From: a@a.example\nSubject: Fwd\n\n-- the header --\n" + ONE + "\nbody\n",
         # with a word about it
         "Here are the headers:\n\n" + ONE,
         ONE.encode("utf-16"),
@@ -54,6 +69,21 @@ def test_a_mail_is_read_however_it_came(text: str | bytes) -> None:
     assert len(WANTED) == 1
     assert WANTED[0]["received"][0].endswith("for <u@b.example>; Fri, 26 Jan 2007 09:02:11 +0100")
     assert read(text) == WANTED
+
+
+def test_fields_that_were_pasted_into_one_line_are_taken_apart() -> None:
+    both = read(OTHER + ONE)
+    assert read(" ".join((OTHER + ONE).split())) == both
+    assert [len(values) for values in both[0].values()] == [2, 2]
+
+
+def test_a_body_is_not_taken_for_a_damaged_header() -> None:
+    signed = (
+        "DKIM-Signature: v=1; b=abc=\n" + ONE + "\n<p version=3D1>a &lt; b</p>\nreceived: at 9:02\n\\n\\n\\n\\n\\n\n"
+    )
+    assert read(signed) == [{"dkim-signature": ["v=1; b=abc="], **WANTED[0]}]
+    unsent = "From: a@a.example\nSubject: no way\n\nReceived: with thanks\n"
+    assert read(unsent) == [{"from": ["a@a.example"], "subject": ["no way"]}]
 
 
 def test_each_mail_of_an_mbox_is_read() -> None:
@@ -92,7 +122,12 @@ def test_what_holds_no_header_gives_no_fields(text: str) -> None:
 
 
 PIECES = st.lists(
-    st.sampled_from(["From x 09:02:11 2007\n", "\n", "\r", "> ", "\t", "A: b", "by x:1 ", "é", "\0", "\ufeff"])
+    st.sampled_from(
+        [
+            *("From x 09:02:11 2007\n", "\n", "\r", "> ", "\t", "A: b", "by x:1 ", "é", "\0", "\ufeff", "Received: "),
+            *("9:02", "&lt;", "<br>", "=\n", "helo=3D", "\\n", "| "),
+        ]
+    )
 )
 
 

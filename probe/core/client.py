@@ -21,7 +21,9 @@ from probe.core.trace import Clause, Token, Trace, without_brackets
 _HELO = re.compile(r"(?<![\w-])(?:(?:HELO|EHLO|LHLO)[\x20=]|claiming to be)\x20*\"?([^\x20\")]*)", re.I)
 _MORE = re.compile(r"[\x20=]")  # most comments are but an address
 _IDENT = re.compile(r"(?<![\w-])ident=(\S+)", re.I)
-_ASIDE = re.compile(r"(?<![\w-])account\x20(?:<[^>]*+>|\S++)|\"[^\"]*+\"@", re.I)  # CommuniGate; PMDF: "port 25"@
+_ASIDE = re.compile(  # CommuniGate; PMDF: "port 25"@; PP, Smail
+    r"(?<![\w-])account\x20(?:<[^>]*+>|\S++)|\"[^\"]*+\"@|\A(?:actually|really)\x20(?:host\x20)?", re.I
+)
 _VERIFIED = re.compile(r"\]\x20verified\b", re.I)
 _LITERAL = re.compile(r"\[([^\[\]]*+)\]")
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
@@ -30,9 +32,10 @@ _IPV4 = re.compile(rf"({_OCTET}(?:\.{_OCTET}){{3}}){_BEHIND}", re.A)
 _IPV6 = re.compile(r"(?:IPv6:)?([0-9a-f]{0,4}:[0-9a-f.:]{1,45})(?:%\w+)?", re.I)
 _HOST = re.compile(r"[\w-]++(?:\.[\w-]++)++\.?")
 _PORT = re.compile(r"([^:]++):\d{1,5}")
+_UNKNOWN = re.compile(r"unknown(?:[_-]?(?:domain|host|name))?", re.I)
 _NO_NAME = re.compile(
-    r"(?:unknown(?:[_-]?(?:domain|host|name))?|(?:un)?verified|softdnserr|nodnsquery|no\.name\.available|local):?"
-    r"|.*[\[\]\"<>=].*",
+    rf"(?:{_UNKNOWN.pattern}|(?:un)?verified|softdnserr|nodnsquery|no\.name\.available|local):?"
+    r"|[\d.]+|.*[\[\]\"<>=].*",
     re.I,
 )
 _MOST = 8  # comments that are looked at
@@ -61,13 +64,18 @@ def read_client(trace: Trace, *, name_is_verified: bool) -> Client:
     ident = next((peer.ident for peer in said if peer.ident), "")
     called = [match for text in (*comments, " ".join(words)) if _MORE.search(text) and (match := _HELO.search(text))]
     helo = next((match[1] for match in called if match[1]), "")
-    literals = (address(word) for word in words[1:] if word[0] == "[")
+    differs = any("=" not in match[0] or match[1].lower() != name.lower() for match in called)  # Exim: only if it does
+    logged_in = any(" with " in comment.lower() for comment in comments)  # Yahoo: from HELO (user@ip with login)
     named = address(name)
-    ip = next(filter(None, (*(peer.ip for peer in said), *literals)), named)
-    verified = called or ident or name_is_verified or any(map(_VERIFIED.search, comments))
+    seen = next(filter(None, (*(peer.ip for peer in said), *map(address, words[1:]))), "")
+    ip = seen or named
+    verified = differs or ((name_is_verified or ident) and not logged_in) or any(map(_VERIFIED.search, comments))
+    if rdns and name_is_verified and ip and not (named or any(peer.ip for peer in said)):
+        helo, rdns = rdns, host(name)  # Exim 3: from RDNS (HELO) [ip]
     if not rdns and verified and (ip or "." in name) and not (named or _NO_NAME.fullmatch(name)):
         rdns = host(name)
-    if not helo and ip and (name.lower() != "unknown" or rdns or any("[" in comment for comment in comments)):
+    told = ip and (seen or name[0] == "[") and "$" not in name  # InterScan: from ip; Coremail: from user$domain
+    if not helo and told and (not _UNKNOWN.fullmatch(name) or rdns or any("[" in comment for comment in comments)):
         helo = name.strip('"')
     return Client(host(name), ip, helo, rdns, ident)
 
@@ -118,11 +126,13 @@ def _peer(comment: str) -> Client:
     if not literal and 0 < len(words) < 4:  # "dsl-9.example 192.0.2.1", "joe@192.0.2.1 with login"
         for place, word in enumerate(words[:2] if len(words) < 3 else words[:1]):
             user, at, last = word.rpartition("@")
-            if ip := address(last):
+            if ip := address(last.rstrip(",")):
                 words = [user + at] if at else words[:place]
                 break
     if not words or not (literal or ip or len(words) == 1):
         return Client(ip=ip, ident=ident[1] if ident else "")
-    user, at, name = words[-1].rpartition("@")
-    known = name and (literal or _HOST.fullmatch(name)) and not (_NO_NAME.fullmatch(name) or address(name))
-    return Client(ip=ip, rdns=name if known else "", ident=ident[1] if ident else user if at else "")
+    user, at, name = words[-1].rstrip(",/;").rpartition("@")
+    known = bool(literal and len(words) == 1) or ((ip or not literal) and bool(_HOST.fullmatch(name)))
+    if not known or _NO_NAME.fullmatch(name) or address(name):
+        name = ""
+    return Client(ip=ip, rdns=name, ident=ident[1] if ident else user.removeprefix("IDENT:") if at else "")

@@ -17,7 +17,8 @@ _HOURS = {
     name: hours
     for hours, names in (
         (0, "UT UTC GMT Z WET"),
-        *((-4, "EDT"), (-5, "EST CDT"), (-6, "CST MDT"), (-7, "MST PDT"), (-8, "PST AKDT"), (-9, "AKST"), (-10, "HST")),
+        *((-4, "EDT"), (-5, "EST CDT"), (-6, "CST MDT"), (-7, "MST PDT"), (-8, "PST AKDT")),
+        *((-9, "AKST HDT"), (-10, "HST")),
         *((1, "CET MET MEZ WEST"), (2, "CEST MEST MESZ EET"), (3, "EEST"), (8, "HKT"), (9, "JST KST")),
         *((10, "AEST"), (11, "AEDT"), (12, "NZST"), (13, "NZDT")),
     )
@@ -26,10 +27,10 @@ _HOURS = {
 
 _ZONE = (
     r"(?:(?P<from>(?:GMT|UTC?)\x20?)?(?P<sign>[+-])(?P<offset>\d{1,2}:\d\d|\d{1,6})(?![\d:])"
-    r"|(?P<name>[A-Z]{1,5}?)(?P<dst>\x20?DST)?(?![\w+-]|\x20Daylight))"
+    r"|-?(?P<name>[A-Z]{1,5}?)(?P<dst>\x20?DST)?(?![\w+-]|\x20Daylight))"
 )
 _TIME = (
-    r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,12}))?)?(?!\d)"
+    r"(?P<hour>\d{1,2}):(?P<minute>\d{1,2})(?::(?P<second>\d{1,2})(?:[.,](?P<fraction>\d{1,12}))?)?(?!\d)"
     r"(?:\x20?(?P<half>[AP])\.?M\b\.?)?"
 )
 _MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]{{0,6}}"
@@ -43,8 +44,8 @@ _FORMS = (
     rf"(?P<month>\d{{1,2}})[-/]{_DAY}[-/](?P<year>\d{{4}}),?\x20{_TIME}",  # .NET
 )
 _ANY = tuple(re.compile(rf"(?<![\w:/.]){form}", re.I | re.A) for form in _FORMS)
-_ZONE_AFTER = re.compile(rf"\x20{{0,2}}{_ZONE}", re.I | re.A)
-_CLUE = re.compile(r"\d:\d\d")  # no form goes without
+_ZONE_AFTER = re.compile(rf",?\x20{{0,2}}{_ZONE}", re.I | re.A)
+_CLUE = re.compile(r"\d:\d")  # no form goes without
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -22,7 +22,12 @@ from probe.core.trace import Trace, take_apart, without_brackets
 
 MOST_HOPS: Final = 200  # Postfix gives a mail up at 50, Sendmail at 25
 
-_ENVELOPE_FROM = re.compile(r"(?<![\w-])envelope-(?:from|sender)[\x20=:]\x20*(?:<([^<>]*)>|([^\x20<>,;)]+))", re.I)
+_ENVELOPE_FROM = re.compile(
+    r"(?:(?<![\w-])envelope-(?:from|sender)[\x20=:]|\((?:sender|return-path|mailfrom)[\x20:]|mail_from\x20\()\x20*"
+    r"(?:<([^<>]*)>|([^\x20<>,;)]+))",
+    re.I,
+)
+_MULTIPLE = re.compile(r"<?multiple(?:[-\x20]recipients)?>?", re.I)
 _NO_SOFTWARE = re.compile(
     r"(?:\S+\x20)?\[|(?:envelope-|cipher|using\x20|version=|node=|via\x20)|(?:TLS|SSL)(?:[v_-]?\d|\Z)|UNKNOWN:", re.I
 )
@@ -68,14 +73,15 @@ def parse(value: str | bytes) -> Hop:
     (with_, protocol), id_, software = _with(trace), _id(trace), _software(trace)
     via = " ".join(trace.words("via"))
     qmail = with_ == "SMTP" and not id_ and not software and "[" not in trace.line
-    client = read_client(trace, name_is_verified=software.startswith("Exim") or qmail)
+    gate = via.lower() in {"smap", "csmap", "smtp"} and "[" not in trace.line  # firewalls': from RDNS(ip)
+    client = read_client(trace, name_is_verified=software.startswith("Exim") or qmail or gate)
     carried = protocol or session.keyword(via)
     version, cipher = session.tls(trace.line, with_)
     return Hop(
         from_=client.name,
         by=_by(trace),
         ip=client.ip,
-        helo=client.helo if "MTP" in carried or not carried else "",
+        helo=client.helo if ("MTP" in carried or not carried) and not (gate and client.helo == client.name) else "",
         rdns=client.rdns,
         ident=client.ident,
         protocol=protocol,
@@ -145,9 +151,8 @@ def _id(trace: Trace) -> str:
 def _for(trace: Trace) -> str:
     id_words = trace.words("id")
     words = trace.words("for") or (id_words[1:] if _glued(id_words) else [])
-    if words and words[0].lower().strip("<>") in {"multiple", "multiple-recipients"}:
-        return ""
-    return without_brackets(next((word for word in words if word.startswith("<")), "".join(words[:1])))
+    word = next((word for word in words if len(word) > 1 and word[0] == "<"), "".join(words[:1]))
+    return "" if _MULTIPLE.fullmatch(word) else without_brackets(word)
 
 
 def _glued(words: list[str]) -> bool:
@@ -157,7 +162,9 @@ def _glued(words: list[str]) -> bool:
 
 def _envelope_from(trace: Trace) -> str:
     """A comment or a clause of its own; or a second `from`, which XMail has behind the recipient."""
-    if "envelope-" in trace.line.lower() and (match := _ENVELOPE_FROM.search(trace.line)):
+    low = trace.line.lower()
+    clues = any(map(low.__contains__, ("envelope-", "(sender", "(return-path", "(mailfrom", "mail_from")))
+    if clues and (match := _ENVELOPE_FROM.search(trace.line)):
         return match[1] or match[2] or ""
     addresses = (clause[0].text for name, clause in trace.behind("by") if name == "from" and clause)
     return without_brackets(next((text for text in addresses if text[:1] == "<" and "@" in text), ""))
@@ -191,7 +198,7 @@ _LONG_ID = re.compile(
     rf"([{_SAFE}]{{6,8}})([{_SAFE}]{{4}})z[{_SAFE[:-1]}]+"
 )  # mail_queue.h: seconds, microseconds, inode
 _GOOGLE_ID = re.compile(r"[\w.-]+\.(\d{13})")
-_DOMINO_ID = re.compile(r"(\d{14})(\d\d)-\d+")
+_DOMINO_ID = re.compile(r"(\d{14})(\d\d)[-:]\d+")
 
 
 def _by_postfix(hop: Hop) -> tuple[float, float] | None:

@@ -26,7 +26,9 @@ _KEYWORDS = {
 _COMMENT = "\0"  # in its place; no printable line has any
 _WORD = re.compile(r"<[^<>\0]*+>|\[[^\[\]\0]*+\]|\"[^\"\0]*+\"(?![^\x20;])|[;\0]|[^\x20;<\[\0]+|[<\[]")
 _BEFORE_STAMP = re.compile(r";\x20?\(?(?:[^\W\d]{2,9}[,.]?\x20{0,2})?\Z")  # a day of the week may stand between
-_WEEKDAY = re.compile(r"(?<!\w)(?:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6}[,.]?\x20?\Z", re.I)
+_WEEKDAY = re.compile(
+    r"(?:(?<!\w)(?i:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6})[,.]?|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),)\x20?\Z"
+)
 
 
 class Token(NamedTuple):
@@ -148,6 +150,9 @@ def _clauses(bare: str, comments: list[str]) -> Iterator[tuple[str, Clause]]:
         elif word == ";" or word.lower() in _KEYWORDS:
             yield keyword, clause
             keyword, clause = word.lower().strip(";"), []
+        elif word[:3].lower() == "id=":
+            yield keyword, clause
+            keyword, clause = "id", [Token(word[3:])]
         else:
             clause.append(Token(word))
     yield keyword, clause
