@@ -198,13 +198,16 @@ class _Schedule:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _follow(self, route: Route) -> None:
-        now = self._prober.clock
+        now, overslept = self._prober.clock, 0
         for due in due_times(now().boot, route.every, self._rng):
             while (delay := due - now().boot) > 0:
+                if overslept:
+                    self._sink.skipped(route.name, "overslept", overslept)
+                    overslept = 0
                 self._steps[route.name] += 1
                 await asyncio.sleep(min(max(delay, _LEAST), _STEP))
             if -delay >= route.every:
-                self._sink.skipped(route.name, "overslept")  # suspended, or the loop stood still for a period
+                overslept += 1  # suspended, or the loop stood still for a period: of a weekend there are thousands
                 continue
             task: asyncio.Task[object] = asyncio.create_task(self._send(route, now().shifted(delay)))
             self._running.add(task)

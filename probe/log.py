@@ -170,9 +170,9 @@ class LogSink(Sink):
                 log.warning(line("ledger_writable_again"))
             self._ledger_error = error
 
-    def skipped(self, route: str, reason: str) -> None:
-        """A probe that did not start is a hole in the evidence."""
-        log.warning(line("skipped", route=route, reason=reason))
+    def skipped(self, route: str, reason: str, number: int = 1) -> None:
+        """Probes that did not start are a hole in the evidence."""
+        log.warning(line("skipped", route=route, reason=reason, number=number if number > 1 else None))
 
     def mailbox_up(self, account: str) -> None:
         """Back, or there for the first time."""

@@ -47,6 +47,8 @@ _PATIENCE = 5.0, 30.0
 _LOOK_EVERY = 60.0  # seconds between looks while a mail is in flight: a server that fell silent looks like a stall
 _LOST_AFTER = 5 * 86400.0  # seconds, for probes whose route is not configured any more
 _CHECK_EVERY = 60.0  # seconds between checks of the conservation law
+_AT_ONCE = 50  # outcomes that are worked out or told before others may run; some ms
+_MANY = 1000  # entries from which on a heap is rid of what became of no interest
 
 
 class Ledger(Protocol):
@@ -120,6 +122,7 @@ class Recorder:
     _recording: asyncio.Future[None] | None = None
     # What time brings, a heap of (s by the boot clock, probe, its deadline; infinite: its loss; when it was first due).
     _agenda: list[tuple[float, str, float, float]] = field(default_factory=list)
+    _roomy: int = _MANY  # so many entries may it have before it is tidied
     _ahead: Counter[str] = field(default_factory=Counter)  # probe → deadlines to be judged
     _flying: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))  # route → heap
     _checked: float = 0.0
@@ -148,7 +151,8 @@ class Recorder:
     def resume(self, probes: Iterable[Probe], counts: dict[tuple[str, State], int], judged_until: float) -> None:
         """Take up what the ledger held: its open probes, and the finished ones of which a deadline may be ahead.
 
-        Deadlines that passed long before `judged_until` (Unix time of the last judgement) were judged then.
+        Deadlines that passed long before `judged_until` (Unix time of the last judgement) were judged then, but for
+        those of what is in flight: their mailbox may have been waited for until the end.
         """
         self.counts.update(counts)
         for (route, _), number in counts.items():
@@ -168,7 +172,7 @@ class Recorder:
     def _oldest(self) -> Iterator[Probe]:
         """Of each route the probe that has been in flight for longest."""
         for heap in self._flying.values():
-            while heap and ((probe := self.probes.get(heap[0][1])) is None or probe.state not in IN_FLIGHT):
+            while heap and not self._is_flying(heap[0][1]):
                 heapq.heappop(heap)
             if heap:
                 yield self.probes[heap[0][1]]
@@ -203,12 +207,14 @@ class Recorder:
         outcomes = await self._insist(lambda: self._outcomes(batch))
         cursors = {(item.account, item.folder): item for item in batch if isinstance(item, Cursor)}
         await self._commit([outcome for outcome in outcomes if outcome.recorded], list(cursors.values()))
-        for outcome in outcomes:
+        for number, outcome in enumerate(outcomes, 1):
             self._adopt(outcome)
             self.sink.observe(outcome)
             if isinstance(outcome.event, Arrived | Bounced | Notified):
                 known = outcome.verdict in RECORDED or outcome.verdict is Verdict.SEEN_BEFORE
                 self.eyes.settle(outcome.event, known and isinstance(outcome.event, Arrived))
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         for item in batch:
             if isinstance(item, _Waiting) and item.durable and not item.durable.done():
                 item.durable.set_result(None)
@@ -219,7 +225,9 @@ class Recorder:
         """What these would make of the probes; nothing is changed yet."""
         after: dict[str, Probe] = {}
         outcomes = []
-        for item in batch:
+        for number, item in enumerate(batch, 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
             if isinstance(item, Cursor):
                 continue
             name = item.probe if isinstance(item, _Judge) else item.event.probe
@@ -329,11 +337,12 @@ class Recorder:
             return
         now = self.clock()
         began = now.boot - elapsed(start, now)
-        if probe.state in IN_FLIGHT:
+        flying = probe.state in IN_FLIGHT
+        if flying:
             heapq.heappush(self._flying[probe.route], (began, probe.id))
             self._schedule(began + (route.lost_after if route else _LOST_AFTER), probe.id, math.inf)
         for deadline in route.deadlines if route else ():
-            if deadline not in probe.judged and start.wall + deadline > judged_until:
+            if deadline not in probe.judged and (flying or start.wall + deadline > judged_until):
                 self._schedule(began + deadline, probe.id, deadline)
                 self._ahead[probe.id] += 1
 
@@ -347,6 +356,21 @@ class Recorder:
 
     def _schedule(self, due: float, probe: str, deadline: float) -> None:
         heapq.heappush(self._agenda, (due, probe, deadline, 0.0))
+
+    def _tidy(self) -> None:
+        """Let go of what time will decide nothing about: of what came, its loss, which stands there for days."""
+        if len(self._agenda) > self._roomy:
+            matters = (
+                it for it in self._agenda if it[1] in self.probes and (it[2] < math.inf or self._is_flying(it[1]))
+            )
+            self._agenda = sorted(matters)
+            self._roomy = _MANY + 2 * len(self._agenda)
+        for route, heap in self._flying.items():
+            if len(heap) > _MANY + 2 * sum(self.counts[route, state] for state in IN_FLIGHT):
+                heap[:] = sorted(entry for entry in heap if self._is_flying(entry[1]))
+
+    def _is_flying(self, probe: str) -> bool:
+        return probe in self.probes and self.probes[probe].state in IN_FLIGHT
 
     def tick(self) -> None:
         """Judge and expire what is due, look again where mail is in flight, check the law; call it once a second."""
@@ -366,6 +390,7 @@ class Recorder:
                 undecided.append((later, name, deadline, since or now.boot))
         for entry in undecided:
             heapq.heappush(self._agenda, entry)
+        self._tidy()
         for probe in self._oldest():
             if probe.answerable and elapsed(probe.answerable, now) > _LOOK_EVERY:
                 self._absent(probe, now.shifted(-_LOOK_EVERY))

@@ -64,7 +64,7 @@ class StatusLine(Sink):
         elif probe and isinstance(event, Deferred | Rejected | Failed):
             self._begins(self._unsent, probe.route, trouble(event)[1])
 
-    def skipped(self, route: str, reason: str) -> None:
+    def skipped(self, route: str, reason: str, number: int = 1) -> None:
         """A probe that is not started is as good as not sent; one that was overslept is past."""
         if reason != "overslept":
             self._begins(self._unsent, route, reason)

@@ -403,6 +403,7 @@ def test_it_survives_a_suspend_without_a_burst_of_probes(
         with frozen(daemon.process.pid):
             wait_until(lambda: time.monotonic() - began > 2, 5, "two seconds of standstill")
         daemon.until_metric("mailprobe_probes_skipped_total", 4, reason="overslept")
+        assert daemon.log().count("reason=overslept") < 3  # one line for all of them, unless the machine is slow
         assert daemon.metric("mailprobe_clock_jumps_total", kind="stall") == 1
         assert "clock_stall seconds=" in daemon.log()
         slept = time.monotonic() - began

@@ -511,6 +511,39 @@ async def test_reloads_leave_no_trace_in_the_agenda(world: World) -> None:
     assert world.counts() == {("r", State.LOST): 1}
 
 
+async def test_what_came_leaves_the_memory_long_before_the_day_on_which_it_would_have_been_lost(world: World) -> None:
+    world.routes = {"r": make_route(lost_after=5 * 86400.0, deadlines=(30.0,))}
+    stuck = "f" * 16
+    await world.put(sending(0.0, stuck), accepted(0.1, stuck))
+    for number in range(3000):
+        probe = f"{number:016x}"
+        await world.put(
+            sending(number, probe), accepted(number + 0.1, probe), arrived(number + 0.2, probe, uid=number + 1)
+        )
+        if number % 100 == 99:
+            await world.wait(number + 0.5)
+    assert len(world.recorder._agenda) < 2500
+    assert len(world.recorder._flying["r"]) < 2500
+    await world.wait(5 * 86400.0 + 1)
+    assert world.counts() == {("r", State.DELIVERED): 3000, ("r", State.LOST): 1}
+
+
+async def test_others_have_their_turn_while_a_big_batch_is_worked_out_and_told(world: World) -> None:
+    probes = [f"{number:016x}" for number in range(500)]
+    await world.put(*(event for probe in probes for event in (sending(probe=probe), accepted(probe=probe))))
+    seen = []
+
+    async def other() -> None:
+        while len(seen) < 10_000:
+            seen.append(world.recorder.standing().in_flight["r"].number)
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(other())
+    await world.put(*(arrived(probe=probe, uid=number) for number, probe in enumerate(probes, 1)))
+    looking.cancel()
+    assert {500, 450, 400, 350, 300, 250, 200, 150, 100, 50} <= set(seen)
+
+
 async def test_nothing_is_lost_before_its_mailbox_was_looked_at(world: World) -> None:
     await world.put(sending(), accepted(0.5))
     world.eyes.looked_at = instant(1000.25)
@@ -743,6 +776,19 @@ async def test_a_deadline_is_judged_once_however_often_the_daemon_restarts(world
         await world.restart()
         await world.wait(34.0)
         assert world.met() == []
+
+
+async def test_a_mailbox_that_was_waited_for_when_we_were_stopped_again_has_its_deadlines_judged(world: World) -> None:
+    other = "b" * 16
+    await world.put(sending(), accepted(), sending(probe=other), accepted(probe=other))
+    await world.restart()
+    world.eyes.looked_at = instant(40.0)  # of the first deadline alone it is known
+    await world.wait(3600.0)
+    assert world.met() == [(30.0, False), (30.0, False)]
+    await world.restart()
+    world.eyes.looked_at = None
+    await world.wait(3610.0)
+    assert world.met() == [(300.0, False), (300.0, False)]
 
 
 async def test_a_run_that_ends_before_it_judged_anything_leaves_no_deadline_unjudged(world: World) -> None:

@@ -92,8 +92,8 @@ class Sink:
     def started(self, route: str, late: float) -> None:
         """A probe was started, so many seconds after it was due."""
 
-    def skipped(self, route: str, reason: str) -> None:
-        """A probe was due and not started; `reason` is a label."""
+    def skipped(self, route: str, reason: str, number: int = 1) -> None:
+        """So many probes were due and not started; `reason` is a label."""
 
     def mailbox_up(self, account: str) -> None:
         """The whole mailbox is being watched, and what lay in it has been reported."""

@@ -149,10 +149,10 @@ class Metrics(Definitions, Sink):
         """How punctual we are."""
         self.lateness.observe(late)
 
-    def skipped(self, route: str, reason: str) -> None:
-        """Count a hole in the evidence."""
+    def skipped(self, route: str, reason: str, number: int = 1) -> None:
+        """Count holes in the evidence."""
         if route in self.routes:
-            self.skips.labels(route, reason).inc()
+            self.skips.labels(route, reason).inc(number)
 
     def mailbox_up(self, account: str) -> None:
         """We can see."""
