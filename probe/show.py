@@ -51,7 +51,8 @@ def verdict(result: Result) -> Text:
         ends = sorted({*result.route.deadlines[:1], *result.route.deadlines[-1:]})
         data = ";".join([f" | latency={result.probe.latency:.3f}s", *(f"{deadline:g}" for deadline in ends)])
     word = result.verdict.upper()
-    return Text.assemble((word, f"bold {_COLOURS[result.verdict]}"), f" - {result.route.name}: {result.text}{data}")
+    said = result.text.replace("|", "/")  # which begins the performance data
+    return Text.assemble((word, f"bold {_COLOURS[result.verdict]}"), f" - {result.route.name}: {said}{data}")
 
 
 _SEGMENTS: dict[Segment, str] = {

@@ -512,3 +512,21 @@ async def test_whatever_stands_in_a_label_the_page_can_be_rendered(world: World)
     for accept in ("", OPENMETRICS):
         (key,) = (await world.samples(accept))["mailprobe_route_info"]
         assert dict(key)["sender"] == 'a"b\\c\n@example.de'
+
+
+async def test_a_client_can_ask_for_two_formats_and_for_none_of_its_own(world: World) -> None:
+    types = set()
+    for accept in (
+        "",
+        "text/plain;version=2.0.0",
+        "*/*",
+        *(f"{OPENMETRICS[:-5]}1.0.{n}" for n in range(5)),
+        "x;=",
+        "a;b",
+    ):
+        body, content_type = await world.metrics.render(accept, False)
+        assert body.endswith(b"# EOF\n") == ("openmetrics" in content_type)
+        types.add(content_type)
+    body, content_type = await world.metrics.render("application/openmetrics-text;version=abc", False)
+    assert types == {content_type, "text/plain; version=0.0.4; charset=utf-8"}
+    assert content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"

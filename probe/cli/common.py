@@ -76,11 +76,11 @@ def settings_of(options: Options, exit_code: int = 2) -> Settings:
         fail(str(error), exit_code)
 
 
-def seconds_of(text: str) -> float:
+def seconds_of(option: str, text: str, exit_code: int = 2) -> float:
     try:
         return config.parse_duration(text)
     except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+        fail(f"{option}: {error}", exit_code)
 
 
 def terminal() -> Console:

@@ -59,7 +59,7 @@ _STORIES = "\n".join(f"{name:<12} {story.about}" for name, story in SCENARIOS.it
 @click.pass_obj
 def demo(options: Options, scenario: str, speed: float | None, limit: str | None, report: Path | None) -> None:
     """What the help says above."""
-    seconds = seconds_of(limit) if limit else math.inf
+    seconds = seconds_of("--for", limit) if limit else math.inf
     log.configure(os.environ, logging.CRITICAL)
     try:
         from probe import demo as embedded

@@ -68,7 +68,7 @@ def once(options: Options, route: str, timeout: str | None, as_json: bool) -> No
     if route not in settings.routes:
         fail(f"there is no route {route!r}; there are: {', '.join(settings.routes)}", 3)
     wanted = settings.routes[route]
-    seconds = seconds_of(timeout) if timeout else max(wanted.deadlines, default=_PATIENCE)
+    seconds = seconds_of("--timeout", timeout, 3) if timeout else max(wanted.deadlines, default=_PATIENCE)
     log.configure(os.environ, logging.CRITICAL)
     console = terminal()
     steps: list[Step] = []
@@ -120,7 +120,7 @@ async def _check(options: Options, settings: Settings, send: bool) -> int:
         console.print(show.finding(finding), soft_wrap=True)
 
     console.print(
-        f"{options.config}: {len(settings.accounts)} accounts, {len(settings.routes)} routes", highlight=False
+        f"{options.config}: accounts: {len(settings.accounts)}, routes: {len(settings.routes)}", markup=False
     )
     for warning in settings.warnings:
         tell(Finding("", "warning", warning))

@@ -22,6 +22,7 @@ from probe.core.outcome import InFlight, Standing
 from probe.core.state import State
 
 _FRESH = 0.2  # seconds for which one rendering serves everybody
+_OPEN = "application/openmetrics-text"  # the other format is Prometheus's old text, for whoever asks for nothing
 
 
 class Exposition:
@@ -35,17 +36,19 @@ class Exposition:
         now: Callable[[], Instant],
     ) -> None:
         self._registry, self._routes, self._standing, self._now = registry, routes, standing, now
-        self._rendered: dict[tuple[str, bool], tuple[float, asyncio.Task[tuple[bytes, str]]]] = {}
+        self._rendered: dict[tuple[bool, bool], tuple[float, asyncio.Task[tuple[bytes, str]]]] = {}
         self._computed = _Computed()
         registry.register(self._computed)
 
     async def render(self, accept: str, compress: bool) -> tuple[bytes, str]:
         """The page in the format that `accept` asks for (text or OpenMetrics), and its content type.
 
-        Concurrent scrapes share one rendering, which is done in a thread.
+        Concurrent scrapes share one rendering, which is done in a thread. Versions are ours to choose: what a client
+        writes there would come back in the content type, and each one need a rendering of its own.
         """
-        encoder, content_type = choose_encoder(accept)
-        made, task = self._rendered.get((content_type, compress), (0.0, None))
+        form = _OPEN in accept, compress
+        encoder, content_type = choose_encoder(_OPEN if form[0] else "")
+        made, task = self._rendered.get(form, (0.0, None))
         if task is None or (task.done() and time.monotonic() - made > _FRESH):
             self._computed.take(tuple(self._routes()), self._standing(), self._now())
 
@@ -54,7 +57,7 @@ class Exposition:
                 return (gzip.compress(page, 1, mtime=0) if compress else page), content_type
 
             task = asyncio.ensure_future(asyncio.to_thread(work))
-            self._rendered[content_type, compress] = time.monotonic(), task
+            self._rendered[form] = time.monotonic(), task
         return await asyncio.shield(task)
 
 
