@@ -1,10 +1,14 @@
 """The HTTP face: /metrics, /-/healthy, /-/ready and the status page. It passes on what it is handed and knows nothing.
 
-Rule: no request waits for a provider, a disk or a thread that measures; nothing secret is ever handed to this module.
+Rules:
+- No request waits for a provider, a disk or a thread that measures; nothing secret is ever handed to this module.
+- On a loopback address only who asks for an address is answered: else any site that a browser on this machine visits
+  could have its own name lead here, and its scripts read everything (DNS rebinding).
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -41,7 +45,8 @@ async def serve(pages: Pages, host: str, port: int) -> AsyncIterator[int]:
             return web.Response(text="mailprobe is ready.\n")
         return web.Response(text="mailprobe has not tried every mailbox yet.\n", status=503)
 
-    app = web.Application()
+    app = web.Application(middlewares=[_only_for_us] if _is_local(host) else [])
+    app.on_response_prepare.append(_unsigned)
     app.add_routes(
         [
             web.get("/metrics", metrics),
@@ -59,3 +64,32 @@ async def serve(pages: Pages, host: str, port: int) -> AsyncIterator[int]:
     finally:
         pages.stop()
         await runner.cleanup()
+
+
+@web.middleware
+async def _only_for_us(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    host = request.url.host or ""
+    if "Host" not in request.headers or _is_local(host) or _is_address(host):
+        return await handler(request)
+    text = (
+        "mailprobe listens on this machine only, under no name of its own: a proxy must ask for 127.0.0.1, as Host.\n"
+    )
+    return web.Response(text=text, status=421)
+
+
+async def _unsigned(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "mailprobe"  # which Python that is, is nobody's business
+
+
+def _is_local(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -130,3 +131,29 @@ def test_no_age_on_the_board_is_negative() -> None:
     stepped = after_reboot(0.0)._replace(wall=instant(-3600.0).wall)  # rebooted, and the clock was set back
     view, _ = Board().views(settings(), {"r": InFlight(1, instant(0.0))}, lambda _: True, stepped)
     assert view.oldest == 0.0
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:1", 200),
+        ("localhost", 200),
+        ("[::1]:10925", 200),
+        ("192.0.2.1", 200),
+        ("evil.example", 421),
+        ("", 421),
+    ],
+)
+async def test_no_site_can_have_its_own_name_lead_to_the_loopback_address(world: World, host: str, status: int) -> None:
+    for path in ("/metrics", "/-/ready", "/nothing"):
+        async with world.get(path, Host=host) as response:
+            assert response.status == (404 if path == "/nothing" and status == 200 else status)
+            assert response.headers["Server"] == "mailprobe"
+
+
+async def test_a_client_that_names_no_host_is_answered(world: World) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(world.base.rpartition(":")[2]))
+    writer.write(b"GET /-/healthy HTTP/1.0\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.0 200 ")
+    writer.close()
+    await writer.wait_closed()

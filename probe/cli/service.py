@@ -119,9 +119,7 @@ async def _check(options: Options, settings: Settings, send: bool) -> int:
         worst = max(worst, ("ok", "warning", "bad").index(finding.level))
         console.print(show.finding(finding), soft_wrap=True)
 
-    console.print(
-        f"{options.config}: accounts: {len(settings.accounts)}, routes: {len(settings.routes)}", markup=False
-    )
+    console.print(f"{options.config}: accounts: {len(settings.accounts)}, routes: {len(settings.routes)}", markup=False)
     for warning in settings.warnings:
         tell(Finding("", "warning", warning))
     for account in settings.accounts.values():
