@@ -263,7 +263,8 @@ async def _catch_up(ledger: Ledger, prober: Prober) -> None:
         try:
             now = clock.now().wall
             settled = now - _DAY - max(route.lost_after for route in prober.settings.routes.values())
-            looked = await ledger.catch_up(settled, now)
+            today = {name: route.deadlines for name, route in prober.settings.routes.items()}
+            looked = await ledger.catch_up(settled, now, today)
         except LedgerError as error:
             log.warning(line("catching_up_failed", reason=error))
         await asyncio.sleep(loop.time() - began if looked else _HOUSEKEEPING)

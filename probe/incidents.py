@@ -15,14 +15,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol
 
-from probe.core.events import Expired, Instant, Part, Traced, elapsed
-from probe.core.history import IncidentRow
+from probe.core.events import Expired, Instant, Traced, elapsed
+from probe.core.history import IncidentRow, incident_row
 from probe.core.incidents import Tracker
 from probe.core.outcome import InFlight, Outcome, Sink
-from probe.core.plain import plain
 from probe.core.settings import Route
 from probe.core.state import IN_FLIGHT, Probe, State
-from probe.core.trouble import Change, Closed, Held, Incident, Opened, StateChanged, Updated, View
+from probe.core.trouble import Change, Closed, Held, Incident, Opened, StateChanged, Updated, View, held_by
 from probe.log import line
 
 log = logging.getLogger("mailprobe")
@@ -69,7 +68,7 @@ class Incidents(Sink):
         waiting, self._waiting = self._waiting, None
         if waiting:
             its = outcome.event if outcome.event.probe == waiting.event.probe else None
-            self._tell(waiting, longest(its.segments) if isinstance(its, Traced) else None)
+            self._tell(waiting, held_by(its if isinstance(its, Traced) else None))
         if outcome.measured_now:
             self._waiting = outcome
         else:
@@ -98,7 +97,7 @@ class Incidents(Sink):
             self._unkept.add(route)
             _report(change)
             if isinstance(change, Opened | Updated | Closed):
-                self._unsaved[_name(change.incident)] = change.incident
+                self._unsaved[change.incident.name] = change.incident
                 self._urgent |= not isinstance(change, Updated)
 
     # -- memory --------------------------------------------------------------------------------------------------
@@ -128,8 +127,10 @@ class Incidents(Sink):
         routes = set(islice(self._unkept & self._trackers.keys(), _AT_ONCE))
         self._unkept -= routes
         try:
-            rows = [_row(name, incident) for name, incident in incidents.items()]
-            await shelf.save(rows, {_MEMORY + route: self._trackers[route].dump() for route in routes})
+            await shelf.save(
+                map(incident_row, incidents.values()),
+                {_MEMORY + route: self._trackers[route].dump() for route in routes},
+            )
         except BaseException:
             self._unkept |= routes
             raise
@@ -140,28 +141,11 @@ class Incidents(Sink):
             self._kept = now
 
 
-def longest(segments: Iterable[Part]) -> Held | None:
-    """The segment that had the mail longest once it was submitted; None where nothing tells."""
-    parts = [part for part in segments if part.segment != "submission"]
-    most = max(parts, key=lambda part: part.low + part.high, default=None)
-    return Held(most.segment, most.low, most.high) if most else None
-
-
 def _end(probe: Probe, now: Instant) -> Outcome:
     """What became of a mail that was held, and was not told before a crash."""
     event = probe.arrived or probe.bounced or Expired(probe.id, now)
     before = replace(probe, state=State.ACCEPTED, arrived=None, bounced=None, latency=None, uncertainty=None)
     return Outcome(event, before, probe)
-
-
-def _name(incident: Incident) -> str:
-    """The same as long as the incident lasts, and for replay() too: its begin may yet move back."""
-    return f"{incident.route}/{incident.kind}/{incident.noticed.wall:.3f}"
-
-
-def _row(name: str, incident: Incident) -> IncidentRow:
-    end = incident.end.wall if incident.end else None
-    return IncidentRow(name, incident.route, incident.kind, incident.begin.wall, end, plain(incident))
 
 
 def _report(change: Change) -> None:

@@ -43,6 +43,7 @@ from probe.recorder import Recorder
 log = logging.getLogger("mailprobe.prober")
 
 _LONGEST_SUBMISSION = 900.0  # seconds from a probe's start to its acceptance, at most
+_TICK = 1.0  # seconds between looks at what time alone decides
 _CONTACT_EVERY = 5.0
 _FIRST_LOOK = 30.0  # seconds
 _COMMIT = 180.0  # seconds that one attempt to write to the disk may take
@@ -145,7 +146,7 @@ class Prober:
                     await watcher.attempted.wait()
         while True:
             self.recorder.tick()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_TICK)
 
     async def _report_contact(self) -> None:
         while True:

@@ -99,6 +99,7 @@ EQUIVALENT = {
     r"route_deadline:.*: sum \(1\) → (max|min)": "one series for each deadline and met; the sum drops labels",
     r".*:p90_30m: sum \(1\) → (max|min)": "one series for each route and le",
     r".*(DeadlinesMissed|UnknownHigh|MailInJunk|SubmissionFailing|ClockJumped): sum \(1\) → (max|min)": "the same",
+    r"Mailprobe(Mail|Provider.*)Stuck: 15s \(1\) → 7s": "evaluations are 15 s apart",
     r"MailprobeLoopStalled: sum \(\d\) → (max|min)": "one series for each prober",
     r"MailprobeProvider.*: count \(2\) → (sum|group)": "how many groups there are is counted, and not what is in them",
     r".*(DelayHigh|DeadlinesMissed|LoopStalled|MailInJunk|SubmissionFailing|UnknownHigh): > \(\d\) → >=": (

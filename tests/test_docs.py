@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from prometheus_client.core import Metric
 
-from probe import clock, config
+from probe import clock, config, daemon, prober, recorder
 from probe.core.outcome import Standing
 from probe.core.reply import Reason
 from probe.core.settings import Account, Route, Server
@@ -84,6 +85,39 @@ def test_every_test_that_the_document_names_exists() -> None:
     sources = "".join(file.read_text() for file in (ROOT / "tests").glob("test_*.py"))
     assert named
     assert named <= set(re.findall(r"^(?:async )?def (test_\w+)", sources, re.M))
+
+
+def shipped(file: str, after: str, key: str) -> int:
+    """Seconds: what this key is there, first after those words."""
+    found = re.search(
+        rf"{re.escape(after)}\n(?:.*\n)*? +{key}: (\d+)([sm])$", (ROOT / "deploy" / file).read_text(), re.M
+    )
+    assert found, (file, key)
+    return int(found[1]) * {"s": 1, "m": 60}[found[2]]
+
+
+def test_the_document_tells_how_soon_it_is_told_that_mail_is_stuck() -> None:
+    route = Route("r", "a", "b")
+    judged = 2 * prober._TICK
+    drawn = judged + signature(daemon.started).parameters["pace"].default
+    evaluation = shipped("prometheus/prometheus.yml", "global:", "evaluation_interval")
+    surely = shipped("prometheus/alerts.yml", "alert: MailprobeMailStuck", "for")
+    surely += shipped("alertmanager/alertmanager.yml", "receiver: page", "group_wait")
+    told = surely + shipped("prometheus/prometheus.yml", "global:", "scrape_interval") + evaluation
+    spans = [(0, judged), (0, drawn), (0, judged), (0, drawn), (surely, told)]
+    due = [min(route.deadlines)] * 2 + [max(route.deadlines)] * 3
+
+    text = (ROOT / "docs/monitoring.md").read_text().partition("## How soon is it told?")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\|.*\| (\d+) to (\d+) s \| (\d+) to (\d+) s \|$", text, re.M)
+    assert [tuple(map(int, row)) for row in rows] == [
+        (least, most, at + least, at + route.every + most) for at, (least, most) in zip(due, spans, strict=True)
+    ]
+    assert f"told {30 + surely} to {20 + 30 + told} s after the provider stopped" in text.replace("\n", " ")
+    group = shipped("alertmanager/alertmanager.yml", "route:", "group_interval")
+    assert f"at most {group // 60} minutes later" in text
+    assert f"more than {recorder._PATIENCE[1]:.0f} s, nobody can tell" in text
+    assert f"another {evaluation} s pass" in text.replace("\n ", "")
+    assert told <= 60, "the README says: within a minute after the deadline"
 
 
 def test_every_reason_of_ours_is_explained() -> None:

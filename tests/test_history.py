@@ -15,6 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -371,19 +372,18 @@ async def test_what_is_remembered_is_there_after_a_restart(path: Path) -> None:
 # -- older ledgers -----------------------------------------------------------------------------------------------------
 
 
-def older(path: Path, version: int, lives: Iterable[list[Event]]) -> None:
+def older(path: Path, version: int, events: Iterable[Event]) -> None:
     """A ledger as that version would have written it."""
+    probes: dict[str, Probe] = {}
     with closing(sqlite3.connect(path)) as db:
         for script in SCHEMA[:version]:
             db.executescript(script)
         db.execute(f"PRAGMA user_version = {version}")
-        for life in lives:
-            probe = make_probe(*life)
-            db.execute(
-                "INSERT INTO probes VALUES (?, ?, ?, ?)", (probe.id, probe.route, probe.state, probe.started.wall)
-            )
-            rows = [row(event) for event in life]
-            db.executemany("INSERT INTO events (probe, kind, at, record) VALUES (?, ?, ?, ?)", rows)
+        for event in events:
+            probes[event.probe] = advance(probes.get(event.probe), event)
+            db.execute("INSERT INTO events (probe, kind, at, record) VALUES (?, ?, ?, ?)", row(event))
+        rows = [(probe.id, probe.route, probe.state, probe.started.wall) for probe in probes.values()]
+        db.executemany("INSERT INTO probes VALUES (?, ?, ?, ?)", rows)
         db.commit()
 
 
@@ -405,7 +405,7 @@ async def test_an_older_ledger_is_caught_up_with_until_nothing_tells_it_from_a_n
     async with opened(tmp_path / "new.sqlite") as (ledger, new):
         await write(ledger, lives)
         wanted = await told_of(new)
-    older(path, version, lives)
+    older(path, version, chain.from_iterable(lives))
     async with opened(path) as (ledger, reader):
         assert await reader.caught_up() == 0.0
         # What happens meanwhile is not lost, and not counted twice.
@@ -451,7 +451,7 @@ async def test_catching_up_goes_on_where_it_was_killed(path: Path, tmp_path: Pat
     async with opened(tmp_path / "new.sqlite") as (ledger, new):
         await write(ledger, lives)
         wanted = await told_of(new)
-    older(path, 2, lives)
+    older(path, 2, chain.from_iterable(lives))
     for steps in (0, 1, 3):
         code = KILLED.format(path=str(path), steps=steps, settled=settled)
         ended = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], cwd=ROOT, check=False)
@@ -476,7 +476,7 @@ async def test_a_finished_probe_that_was_not_chained_is_chained_when_it_is_settl
 
 async def test_what_cannot_be_read_of_an_older_ledger_keeps_nothing_else_from_being_caught_up_with(path: Path) -> None:
     lives = some(20)
-    older(path, 1, lives)
+    older(path, 1, chain.from_iterable(lives))
     with closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE events SET record = 'scribble' WHERE probe = ?", (lives[3][0].probe,))
         db.commit()

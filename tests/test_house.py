@@ -50,7 +50,8 @@ FACE = {"cli", "show", "traced", "glance"}
 OTHERS = {"core", "clock", "__init__"}
 
 CONFIG = {"config.values", "config.tables", "config.notes", "config.sources"}
-LEDGER = {f"ledger.{name}" for name in ("file", "records", "chaining", "writing", "writer", "reading", "reader")}
+LEDGER_FILES = "file", "records", "replaying", "chaining", "writing", "writer", "reading", "reader"
+LEDGER = {f"ledger.{name}" for name in LEDGER_FILES}
 SOLE_IMPORTERS = {
     "aiosmtplib": {"mail.smtp"},
     "aioimaplib": {"mail.imap_wire"},

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import re
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -36,7 +33,7 @@ from probe.core.events import (
     Sending,
     elapsed,
 )
-from probe.core.incidents import RULES, Facts, Memory, Tracker, replay
+from probe.core.incidents import RULES, Facts, Memory, Tracker
 from probe.core.outcome import InFlight, Outcome
 from probe.core.phrases import PHRASES, Language, sentence
 from probe.core.plain import typed
@@ -54,8 +51,6 @@ from probe.core.trouble import (
     Updated,
     View,
 )
-from probe.core.written import typed as typed_event
-from probe.ledger import Ledger
 
 from .make import BUSY, NO, OK, RECIPIENT, ROOT, SENDER, T0, instant, make_route, place
 
@@ -548,6 +543,11 @@ def test_the_view_tells_how_the_backlog_of_a_stall_drains(order: str, rho: float
     assert World(stall(order)).run(2390).view().drain == Drain()
 
 
+def test_a_backlog_is_remembered_no_longer_than_its_incident() -> None:
+    assert World(stall()).run(2420).tracker.dump()["late"]["drained"]
+    assert World(stall()).run(4800).tracker.dump()["late"]["drained"] == []
+
+
 # -- whatever happens ----------------------------------------------------------------------------------------------
 
 FATES = st.sampled_from(["delivered"] * 6 + ["bounced", "refused", "deferred", "timeout", "ledger_unwritable"])
@@ -563,16 +563,6 @@ def life(bursts: list[tuple[int, float, str]], blind: list[Times], down: list[Ti
     ones = [(latency, fate) for number, latency, fate in bursts for _ in range(number)]
     plan = [Mail(60.0 * n, latency, fate) for n, (latency, fate) in enumerate(ones)]
     return World([*plan, *mails(60.0 * len(plan), 60.0 * len(plan) + 900)], make_route(lost_after=3000.0), blind, down)
-
-
-@settings(max_examples=60, deadline=None)
-@given(BURSTS, TIMES, TIMES)
-def test_the_ledgers_events_give_the_incidents_that_were_told_live(
-    bursts: list[tuple[int, float, str]], blind: list[Times], down: list[Times]
-) -> None:
-    world = life(bursts, blind, down).run(6000, 7.0)
-    told = [incident for incident in world.incidents() if incident.kind != "blind"]
-    assert replay(world.route, world.events) == told
 
 
 @settings(max_examples=12, deadline=None)
@@ -635,23 +625,6 @@ def test_a_mail_is_affected_once(bursts: list[tuple[int, float, str]], blind: li
     assert sum(toll.affected - toll.unknown for toll in tolls) == len(late)
     refused = [incident.toll.refused for incident in world.incidents() if incident.kind == "refused"]
     assert sum(refused) <= sum(isinstance(event, Rejected | Deferred | Failed) for event in world.events)
-
-
-def test_the_ledger_itself_gives_the_incidents_again(tmp_path: Path) -> None:
-    world = World([*stall(), *mails(4800, 5400, fate="refused")], blind=[Times(1000, 1300)]).run(5400)
-    ledger = Ledger(tmp_path / "ledger.sqlite")
-    before: dict[str, Probe] = {}
-    for event in world.events:
-        before[event.probe] = advance(before.get(event.probe), event)
-    asyncio.run(ledger.commit(world.events, before.values()))
-    ledger.close()
-    db = sqlite3.connect(tmp_path / "ledger.sqlite")
-    events = [
-        typed_event(kind, json.loads(text)) for kind, text in db.execute("SELECT kind, record FROM events ORDER BY seq")
-    ]
-    db.close()
-    assert replay(world.route, events) == [it for it in world.incidents() if it.kind != "blind"]
-    assert {incident.kind for incident in replay(world.route, events)} == {"late", "refused"}
 
 
 # -- the rules -----------------------------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ STUCK, FINE = "0+15x100", "2x100"
 
 CASES = [
     Case(
-        "MailprobeMailStuck", "page", 315, 30,
+        "MailprobeMailStuck", "page", 315, 15,
         in_flight(STUCK) | series("mailprobe_in_flight_probes", "0+0.5x100", route="r"),
         (
             in_flight("300x100"),
@@ -218,7 +218,7 @@ CASES = [
         step="15s",
     ),
     Case(
-        "MailprobeProviderIncomingStuck", "page", 315, 30,
+        "MailprobeProviderIncomingStuck", "page", 315, 15,
         TWO_SENDERS | configured("r4") | in_flight(STUCK) | in_flight(STUCK, "r2") | in_flight(FINE, "r4"),
         (
             TWO_SENDERS | in_flight(STUCK) | in_flight(FINE, "r2") | in_flight(FINE, "r3"),
@@ -234,7 +234,7 @@ CASES = [
         labels=labels(recipient_account="own"), step="15s",
     ),
     Case(
-        "MailprobeProviderOutgoingStuck", "page", 315, 30,
+        "MailprobeProviderOutgoingStuck", "page", 315, 15,
         TWO_RECIPIENTS | configured("r4") | in_flight(STUCK) | in_flight(STUCK, "r2") | in_flight(FINE, "r4"),
         (
             TWO_RECIPIENTS | in_flight(FINE) | in_flight(STUCK, "r2") | in_flight(STUCK, "r3"),

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from probe.api.asked import CURSOR, MOST, PROBE, ROUTE, TIME, USUAL
 from probe.core.events import Detection, Event, NoticeAction, Placement, Segment, Stage
 from probe.core.state import State
-from probe.core.trouble import Kind, RouteState, Toll
+from probe.core.trouble import Kind, Origin, RouteState, Toll
 
 Schema = dict[str, Any]
 
@@ -143,6 +143,8 @@ SCHEMAS: dict[str, Schema] = {
                               "was taken, delivered or seen. With a route as of now, else as of the last event."),
         mails=_object(affected=_count(), **{name: _count() for name in Toll._fields}),
         held_longest_by=_or_null(_HELD),
+        origin=_one_of(get_args(Origin), "live: told while it happened. replayed: found again in what an older version "
+                       "recorded. cut: the same, and open where that ends; it lasted until its end at least."),
     ),
     "Prober": _object(
         version=_or_null(_text(_HIDDEN)), since=_or_null(_time()), up_seconds=_seconds(),

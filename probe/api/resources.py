@@ -151,7 +151,7 @@ def incident(of: Incident, now: Instant, name: str | None = None) -> Data:
     """A time of trouble. The `name` by which it is on record is public: a route, a kind, a time."""
     fault = of.fault
     return {
-        "id": name or f"{of.route}/{of.kind}/{of.noticed.wall:.3f}",
+        "id": name or of.name,
         "route": of.route,
         "kind": of.kind,
         "worst": of.worst.value,
@@ -165,6 +165,7 @@ def incident(of: Incident, now: Instant, name: str | None = None) -> Data:
         "held_longest_by": {"segment": fault.segment, "low_seconds": fault.low, "high_seconds": fault.high}
         if fault
         else None,
+        "origin": of.origin,
     }
 
 

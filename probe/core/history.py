@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from probe.core import chain
 from probe.core.chain import Link
 from probe.core.events import Deferred, Failed, Placement, Rejected, Segment, Unconfirmed
+from probe.core.plain import plain
 from probe.core.state import Probe, State
+from probe.core.trouble import Incident, longest
 
 HOUR, DAY = 3600, 86400
 
@@ -146,8 +148,7 @@ class IncidentRow(NamedTuple):
 
 def summary(probe: Probe) -> Summary:
     """The probe in one row."""
-    parts = [part for part in probe.traced.segments if part.segment != "submission"] if probe.traced else []
-    most = max(parts, key=lambda part: part.low + part.high, default=None)
+    most = longest(probe.traced)
     return Summary(
         probe.route,
         probe.started.wall,
@@ -164,6 +165,11 @@ def summary(probe: Probe) -> Summary:
         (most.low + most.high) / 2 if most else None,
         _status(probe),
     )
+
+
+def incident_row(of: Incident) -> IncidentRow:
+    """The incident as it is kept."""
+    return IncidentRow(of.name, of.route, of.kind, of.begin.wall, of.end.wall if of.end else None, plain(of))
 
 
 def _status(probe: Probe) -> str | None:

@@ -2,25 +2,25 @@
 
 Rules:
 - Incidents of mail (late, refused, bounced) follow from the probes' events alone, so that the ledger's events give the
-  same ones again (replay). Time and eyes (tick) decide only what they alone can know: how the route is now, and when
-  the prober was blind.
+  same ones again (core/replay.py). Time and eyes (tick) decide only what they alone can know: how the route is now,
+  and when the prober was blind.
 - What nobody saw is no provider's fault, and nothing is called ok that was not measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from probe.core.events import Event, Expired, Instant, Judged, elapsed
+from probe.core.events import Expired, Instant, Judged, elapsed
 from probe.core.lateness import Lateness, Limits
 from probe.core.outcome import InFlight, Outcome
 from probe.core.plain import plain, typed
 from probe.core.refusals import Run, is_returned, runs
 from probe.core.settings import Route
 from probe.core.sight import GRACE, Sight
-from probe.core.state import IN_FLIGHT, Probe, advance, arrival_bounds
+from probe.core.state import IN_FLIGHT, arrival_bounds
 from probe.core.trouble import (
     Change,
     Closed,
@@ -166,13 +166,18 @@ class Tracker:
         """The probes that are late and have not come."""
         return frozenset(self._memory.late.held)
 
+    def cut(self, at: Instant) -> list[Incident]:
+        """The incidents of mail that are open, each until when it lasted for certain, by what is known at `at`."""
+        parts = self._memory.late, self._memory.refused, self._memory.bounced
+        return [part.incident.ended(part.lasted(at)) for part in parts if part.incident]
+
     def dump(self) -> dict[str, Any]:
         """All that is remembered, as JSON types; for load()."""
         data: dict[str, Any] = plain(self._memory)
         return data
 
     def load(self, data: dict[str, Any]) -> None:
-        """Go on from a dump. Raises ValueError, and changes nothing, where it is none; replay() finds the same."""
+        """Go on from a dump. Raises ValueError, and changes nothing, where it is none; a replay finds the same."""
         self._memory = typed(Memory, data)
 
     def _gap(self, now: Instant) -> list[Change]:
@@ -230,15 +235,3 @@ class Tracker:
             if incident.end:
                 yield Closed(incident)
                 part.incident = None
-
-
-def replay(route: Route, events: Iterable[Event]) -> list[Incident]:
-    """The route's incidents of mail, by the events of its probes in the ledger's order: those that are over, as they
-    ended, then those that are open. Raises ImpossibleEvent."""
-    tracker, probes, over = Tracker(route), dict[str, Probe](), list[Incident]()
-    for event in events:
-        before = probes.get(event.probe)
-        probe = probes[event.probe] = advance(before, event)
-        changes = tracker.observe(Outcome(event, before, probe))
-        over += [change.incident for change in changes if isinstance(change, Closed)]
-    return [*over, *tracker.view(Instant(0.0, 0.0, "")).incidents]

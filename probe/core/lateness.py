@@ -113,6 +113,13 @@ class Lateness:
             self.standstill = False  # what is still held was left behind
             if self.incident and not self.held:
                 self.incident = self.incident.ended(later(self.fresh[0][0], self.over))
+                self.drained = []
+
+    def lasted(self, at: Instant) -> Instant:
+        """Until when the incident lasted for certain, by what is known at `at`."""
+        if self.held:
+            return at
+        return later(self.fresh[0][0] if self.fresh else self.over or at, self.over)
 
     def look_away(self) -> None:
         """Nobody looked for a while: what was known of the present is known no more. Incidents do not rest on it."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Literal
 
 from probe.core.events import Instant, elapsed
-from probe.core.trouble import RouteState, View
+from probe.core.trouble import Incident, RouteState, View
 from probe.core.words import duration
 
 Language = Literal["en", "de"]
@@ -47,6 +47,7 @@ PHRASES: dict[Language, dict[str, str]] = {
         "incident.refused": "mail refused",
         "incident.bounced": "mail returned",
         "incident.blind": "not watched",
+        "reconstructed": "{kind} (reconstructed)",
     },
     "de": {
         "ok": "in Ordnung",
@@ -79,6 +80,7 @@ PHRASES: dict[Language, dict[str, str]] = {
         "incident.refused": "Mail abgewiesen",
         "incident.bounced": "Mail kam zurück",
         "incident.blind": "nicht beobachtet",
+        "reconstructed": "{kind} (rekonstruiert)",
     },
 }
 
@@ -87,6 +89,17 @@ def sentence(view: View, language: Language, zone: tzinfo = UTC) -> str:
     """How a route is: "stuck: 14 mails in flight, the oldest for 3 h 12 min; last delivery 09:02"."""
     phrases, values = PHRASES[language], _values(view, language, zone)
     return f"{phrases[view.state]}: " + "; ".join(phrases[key].format_map(values) for key in _clauses(view))
+
+
+def trouble(incident: Incident, language: Language) -> str:
+    """What it is: "late mail", and whether it was found later in the record."""
+    kind = PHRASES[language][f"incident.{incident.kind}"]
+    return kind if incident.origin == "live" else PHRASES[language]["reconstructed"].format(kind=kind)
+
+
+def end(incident: Incident, time: str) -> str:
+    """This time of its end, as what it is."""
+    return f"≥ {time}" if incident.origin == "cut" else time
 
 
 def _clauses(view: View) -> Iterator[str]:

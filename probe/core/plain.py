@@ -1,6 +1,7 @@
 """Frozen records as plain data that JSON can hold, and back, by their annotations.
 
-Rule: what does not fit its annotation is refused in one line, never taken over half.
+Rule: what does not fit its annotation is refused in one line, never taken over half. A field that older data cannot
+have says so in its metadata, {"later": True}, and has its default there.
 """
 
 from __future__ import annotations
@@ -57,13 +58,14 @@ def _typed(hint: Any, value: Any) -> Any:
 
 
 @cache
-def _hints(hint: Callable[..., Any]) -> dict[str, Any]:
-    return get_type_hints(hint)
+def _hints(hint: Callable[..., Any]) -> tuple[dict[str, Any], set[str]]:
+    later = {field.name for field in fields(hint) if "later" in field.metadata} if is_dataclass(hint) else set()
+    return get_type_hints(hint), later
 
 
 def _record(hint: Callable[..., Any], value: Any) -> Any:
-    hints = _hints(hint)
-    if isinstance(value, dict) and value.keys() == hints.keys():
+    hints, later = _hints(hint)
+    if isinstance(value, dict) and hints.keys() - later <= value.keys() <= hints.keys():
         return hint(**{name: _typed(hints[name], item) for name, item in value.items()})
     return hint(*(_typed(part, item) for part, item in zip(hints.values(), value, strict=True)))
 

@@ -51,6 +51,10 @@ class Run:
             peak = max(incident.peak, elapsed(began, at))
             self.incident = replace(incident, peak=peak, toll=incident.toll.plus(sort))
 
+    def lasted(self, at: Instant) -> Instant:
+        """Until when the incident lasted for certain, by what is known at `at`."""
+        return self.restored or at
+
 
 def is_returned(outcome: Outcome) -> bool:
     """Whether this very event is the bounce for which the mail was given up."""

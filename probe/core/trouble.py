@@ -5,12 +5,12 @@ Rule: no words for people here; every record carries numbers, instants and keys,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
 from probe.core.drain import Drain
-from probe.core.events import Instant, elapsed
+from probe.core.events import Instant, Part, Traced, elapsed
 
 
 class RouteState(StrEnum):
@@ -26,6 +26,9 @@ class RouteState(StrEnum):
 
 
 Kind = Literal["late", "refused", "bounced", "blind"]
+# Told while it happened; found again in the record of a version that told none; found there, and open where that record
+# ends, so that it lasted until its `end` at least.
+Origin = Literal["live", "replayed", "cut"]
 
 
 class Toll(NamedTuple):
@@ -59,6 +62,18 @@ class Held(NamedTuple):
     high: float
 
 
+def longest(traced: Traced | None) -> Part | None:
+    """The segment that had the mail longest once it was submitted; None where nothing tells."""
+    parts = [part for part in traced.segments if part.segment != "submission"] if traced else []
+    return max(parts, key=lambda part: part.low + part.high, default=None)
+
+
+def held_by(traced: Traced | None) -> Held | None:
+    """The same, as an incident is told it."""
+    most = longest(traced)
+    return Held(most.segment, most.low, most.high) if most else None
+
+
 @dataclass(frozen=True, slots=True)
 class Incident:
     """A time of trouble on a route, as far as it is known.
@@ -79,6 +94,12 @@ class Incident:
     toll: Toll = NOBODY
     fault: Held | None = None
     end: Instant | None = None
+    origin: Origin = field(default="live", metadata={"later": True})
+
+    @property
+    def name(self) -> str:
+        """The same as long as it lasts, and whoever finds it: its begin may yet move back."""
+        return f"{self.route}/{self.kind}/{self.noticed.wall:.3f}"
 
     def ended(self, at: Instant) -> Incident:
         """The same, over since then; not before it began, whatever a wall clock that was set across a reboot tells."""

@@ -6,7 +6,7 @@ Rules:
 - What mails' headers said is kept beside the events, for a day: for good only where there is something to prove.
 - Only this package imports sqlite3.
 
-    schema.py -> file.py -> records.py -> chaining.py -> writing.py -> writer.py
+    schema.py -> file.py -> records.py, replaying.py -> chaining.py -> writing.py -> writer.py
                                      \\-> reading.py -> reader.py (with what writing.py only reads)
 """
 

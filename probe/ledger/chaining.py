@@ -18,6 +18,7 @@ from probe.core.history import DAY, HOUR, Summary, summary
 from probe.core.state import OPEN
 from probe.ledger.file import transaction
 from probe.ledger.records import load, log
+from probe.ledger.replaying import Replaying, Today
 from probe.ledger.schema import COUNTS_AS, IS_OPEN, WORST
 
 _AT_ONCE = 100  # probes; the writer thread is held for some 50 ms
@@ -82,11 +83,15 @@ def extend(db: sqlite3.Connection, key: tuple[int, float, str], at: float) -> No
     db.execute("INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?)", (route, at // DAY * DAY, number, link))
 
 
-def catch_up(db: sqlite3.Connection, settled: float, at: float) -> int:
-    """Summarise and chain some probes that are not yet; how many were looked at. Nothing is ahead of those that are not
-    open and were started before `settled`."""
-    mark = db.execute("SELECT value FROM about WHERE name = 'caught_up'").fetchone()
-    return _migrate(db, json.loads(mark[0]), settled, at) if mark else _sweep(db, settled, at)
+def catch_up(db: sqlite3.Connection, replaying: Replaying, settled: float, at: float, today: Today) -> int:
+    """Summarise and chain some probes that are not yet, and find some of their incidents; how much was looked at.
+    Nothing is ahead of those that are not open and were started before `settled`. `today`: see replaying.py."""
+    noted = db.execute("SELECT name, value FROM about WHERE name IN ('caught_up', 'replayed')")
+    marks = {name: json.loads(value) for name, value in noted}
+    if not marks:
+        return _sweep(db, settled, at)
+    looked = _migrate(db, marks["caught_up"], settled, at) if "caught_up" in marks else 0
+    return looked + (replaying.step(db, marks["replayed"], today) if "replayed" in marks else 0)
 
 
 def _migrate(db: sqlite3.Connection, mark: list[object], settled: float, at: float) -> int:

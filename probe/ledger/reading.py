@@ -51,9 +51,10 @@ def routes(db: sqlite3.Connection) -> list[str]:
 
 
 def caught_up(db: sqlite3.Connection) -> float | None:
-    """The Unix time up to which the probes that an older version recorded are summarised; None: all are."""
-    found = db.execute("SELECT value FROM about WHERE name = 'caught_up'").fetchone()
-    return float(json.loads(found[0])[0]) if found else None
+    """The Unix time up to which the probes that an older version recorded are summarised, and their incidents found;
+    None: all are."""
+    marks = db.execute("SELECT value FROM about WHERE name IN ('caught_up', 'replayed')")
+    return min((float(json.loads(value)[0]) for (value,) in marks), default=None)
 
 
 def strip(db: sqlite3.Connection, since: float, until: float, cells: int, route: str | None) -> list[Cell]:

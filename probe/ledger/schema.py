@@ -35,6 +35,7 @@ CREATE INDEX headers_by_age ON headers (at) WHERE keep = 0;
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO about VALUES ('ledger', lower(hex(randomblob(16))));
 INSERT INTO about SELECT 'caught_up', '[0,""]' WHERE EXISTS (SELECT 1 FROM probes);
+INSERT INTO about SELECT 'replayed', json_array(0, 0, seq, at) FROM events ORDER BY seq DESC LIMIT 1;
 CREATE TABLE routes (  -- number, link: the end of its chain
   id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, number INTEGER NOT NULL, link BLOB NOT NULL
 );

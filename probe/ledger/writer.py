@@ -20,6 +20,7 @@ from probe.core.history import IncidentRow, summary
 from probe.core.state import Probe, State
 from probe.ledger import chaining, records, writing
 from probe.ledger.file import LedgerError, open_to_write, trouble
+from probe.ledger.replaying import Replaying
 from probe.ledger.schema import IS_OPEN
 
 _P = ParamSpec("_P")
@@ -32,6 +33,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         """Open or create the ledger at `path`. Blocking: call it before the loop has anything to measure."""
         self.path = path
+        self._replaying = Replaying()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         try:
             self._db, self._lock = self._thread.submit(open_to_write, path).result()
@@ -102,11 +104,12 @@ class Ledger:
         """What was remembered under the names that begin with this."""
         return await self._call(writing.memory, prefix)
 
-    async def catch_up(self, settled: float, at: float) -> int:
-        """Summarise and chain, at the Unix time `at`, some probes that an older version or a crash left without; how
-        many were looked at. Nothing must be ahead of those that are not open and were started before `settled`. Call it
-        again until none is; it goes on where it was, also after a restart."""
-        return await self._call(chaining.catch_up, settled, at)
+    async def catch_up(self, settled: float, at: float, today: Mapping[str, Collection[float]] | None = None) -> int:
+        """Summarise and chain, at the Unix time `at`, some probes that an older version or a crash left without, and
+        find incidents that an older version did not; how much was looked at. Nothing must be ahead of those that are
+        not open and were started before `settled`. `today`: deadlines by route, as they are configured now. Call it
+        again until nothing is; it goes on where it was, also after a restart."""
+        return await self._call(chaining.catch_up, self._replaying, settled, at, today or {})
 
     async def forget(self, before: float, max_size: int, needed_since: float) -> dict[tuple[str, State], int]:
         """Remove some of the finished probes that were started before this Unix time, or, while the ledger holds more

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from probe.core.history import Cell
-from probe.core.phrases import sentence
+from probe.core.phrases import end, sentence, trouble
 from probe.core.trouble import Incident, RouteState
 from probe.page.facts import Health, Route
 from probe.page.frame import badge, icon, link, row, section, table
@@ -119,9 +119,9 @@ def incidents(found: Sequence[Incident], now: float, speech: Speech, named: bool
     rows = [
         row(
             *([link(f"/route/{it.route}", it.route, lang=speech.language)] if named else []),
-            speech.state(f"incident.{it.kind}"),
+            trouble(it, speech.language),
             speech.when(it.begin.wall, now),
-            speech.when(it.end.wall, now) if it.end else tag("b", speech.say("lasts")),
+            end(it, speech.when(it.end.wall, now)) if it.end else tag("b", speech.say("lasts")),
             badge(it.worst, speech),
             speech.say(it.fault.segment) if it.fault else "–",
             str(it.toll.affected),

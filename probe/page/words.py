@@ -250,7 +250,7 @@ class Speech:
         return WORDS[self.language][key].format_map(values)
 
     def state(self, state: str) -> str:
-        """A route's state, or the kind of an incident."""
+        """A route's state."""
         return PHRASES[self.language][state]
 
     def outcome(self, state: str) -> str:

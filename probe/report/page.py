@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from probe.core.dates import iso
 from probe.core.evidence import Evidence, day, seal
-from probe.core.phrases import PHRASES
+from probe.core.phrases import end, trouble
 from probe.core.report import RouteReport, Row, report
 from probe.report import chart
 from probe.report.markup import Markup, el, escaped, lines
@@ -146,12 +146,11 @@ def _route(words: Words, route: RouteReport) -> Iterator[Markup]:
 
 
 def _incidents(words: Words, route: RouteReport) -> Markup:
-    phrases = PHRASES[words.evidence.language]
     rows = [
         (
-            phrases[f"incident.{it.kind}"],
+            trouble(it, words.evidence.language),
             words.when(it.begin.wall),
-            words.when(it.end.wall) if it.end else words("open"),
+            end(it, words.when(it.end.wall)) if it.end else words("open"),
             words.mails(it.toll.affected),
             words.long(it.peak),
             words(f"segment.{it.fault.segment}").rstrip(",") if it.fault else "–",

@@ -17,7 +17,7 @@ from dataclasses import fields
 
 from probe.core.dates import iso
 from probe.core.evidence import Evidence, head_line, seal
-from probe.core.phrases import PHRASES
+from probe.core.phrases import end, trouble
 from probe.core.plain import plain
 from probe.core.report import RouteReport, Row, report
 from probe.report.markup import shown
@@ -126,14 +126,14 @@ def _lines(evidence: Evidence, told: str) -> Iterator[str]:
 
 
 def _incidents(words: Words, route: RouteReport) -> Iterator[str]:
-    phrases = PHRASES[words.evidence.language]
     yield f"### {_md(words('incidents'))}\n"
     if not route.evidence.incidents:
         yield _md(words("no_incidents")) + "\n"
     for it in route.evidence.incidents:
-        end = words.when(it.end.wall) if it.end else words("open")
-        span = words("from_to", since=words.when(it.begin.wall), until=end)
-        yield _md(f"- {phrases[f'incident.{it.kind}']}: {span}; {words.mails(it.toll.affected)}; {words.long(it.peak)}")
+        until = end(it, words.when(it.end.wall)) if it.end else words("open")
+        span = words("from_to", since=words.when(it.begin.wall), until=until)
+        what = trouble(it, words.evidence.language)
+        yield _md(f"- {what}: {span}; {words.mails(it.toll.affected)}; {words.long(it.peak)}")
     yield ""
 
 
