@@ -48,12 +48,15 @@ class World:
     hosts: Sequence[str] = HOSTS
     tracer: Tracer = field(default_factory=lambda: Tracer(lambda: ROUTE))
 
-    def probe(self, start: float, stamps: Sequence[float], stored: float | None, seen: float) -> Probe:
-        """A mail that was submitted at `start`, in 0.3 s, and stamped by the hosts at these true seconds after T0."""
+    def probe(
+        self, start: float, stamps: Sequence[float], stored: float | None, seen: float, took: float = 0.3
+    ) -> Probe:
+        """A mail that was submitted at `start`, in `took` seconds, of which its stages have 0.3, and stamped by the
+        hosts at these true seconds after T0."""
         raw = b""
         for host, at, offset in zip(self.hosts, stamps, self.offsets, strict=True):
             raw = received(host, START.wall + at + offset) + raw
-        stage = Accepted(sending().probe, instant(start + 0.3), accepted().reply, "", (("ehlo", 0.1), ("data", 0.2)))
+        stage = Accepted(sending().probe, instant(start + took), accepted().reply, "", (("ehlo", 0.1), ("data", 0.2)))
         shown = None if stored is None else float(int(START.wall + stored + self.stored_offset))
         return probe_of([sending(start), stage, replace(arrived(seen), raw=raw, stored=shown)])
 
@@ -155,6 +158,17 @@ def test_of_a_mail_whose_acceptance_nobody_confirmed_the_same_is_told() -> None:
     found = world.tracer.trace(probe_of([sending(600.0), unconfirmed(610.0, since=600.3), known.arrived]))
     assert found is not None
     assert parts(found)["between"].low > 15.0
+
+
+def test_a_disk_that_is_waited_for_between_envelope_and_content_sets_no_hosts_clock() -> None:
+    world = World()
+    for number in range(3):
+        start = number * 300.0
+        stamps = [start + 0.15, start + 20.4, start + 20.5]  # the first while it takes the envelope
+        world.tracer.trace(world.probe(start, stamps, start + 20.6, start + 20.7, took=20.3))
+        assert world.tracer.clocks.steps == ()
+    for low, high in world.tracer.clocks.offsets(START.wall + 700.0).values():
+        assert low <= 0.0 <= high
 
 
 # -- our own clock -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from probe.core.authres import Learner, read
-from probe.core.events import Accepted, Arrived, Instant, Part, Segment, Stay, Traced, elapsed
+from probe.core.events import Arrived, Instant, Part, Segment, Stay, Traced, elapsed
 from probe.core.headers import fields, parse_head
 from probe.core.received import Hop, hops, stamp
 from probe.core.segments import domains, organisation, owners
@@ -154,10 +154,10 @@ class _Way:
 
 
 def _begun(probe: Probe) -> Instant:
-    """The instant before which no server can have stamped the mail: the first one does so before its 250."""
-    if not isinstance(probe.submitted, Accepted):
-        return probe.started
-    return probe.submitted.at.shifted(-sum(s for stage, s in probe.submitted.stages if stage in ("envelope", "data")))
+    """The instant before which no server can have stamped the mail: its envelope began no earlier. Counted from the
+    start, not back from the 250: between envelope and content the disk is waited for, and no stage has that time."""
+    stages = probe.submitted.stages if probe.submitted else ()
+    return probe.started.shifted(sum(seconds for stage, seconds in stages if stage not in {"envelope", "data"}))
 
 
 def stamps(way: Sequence[Hop]) -> list[Stamp | None]:
