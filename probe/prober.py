@@ -76,6 +76,7 @@ class Prober:
         self._tokens: dict[str, Tokens] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._senders: frozenset[str] = frozenset()
+        self._names: dict[str, list[str]] = {}  # of the accounts that have this address
         self._cursors: dict[tuple[str, str], Cursor] = {}
         self.away: float | None = None  # seconds between the last record of a run before and load(), by the wall clock
 
@@ -160,6 +161,9 @@ class Prober:
         """Take over a configuration: accounts that did not change keep their connections."""
         before, self.settings = self.settings, settings
         self._senders = frozenset(account.address.lower() for account in settings.accounts.values() if account.smtp)
+        self._names = {}
+        for name, account in settings.accounts.items():
+            self._names.setdefault(account.address, []).append(name)
         for name in list(self._submitters.keys() | self.watchers.keys()):
             if settings.accounts.get(name) != before.accounts.get(name):
                 self._stop_sending(name)
@@ -291,7 +295,7 @@ class Prober:
         return bool(self._watchers_of(address))
 
     def _watchers_of(self, address: str) -> list[Watcher]:
-        return [watcher for watcher in self.watchers.values() if watcher.account.address == address]
+        return [self.watchers[name] for name in self._names.get(address, ()) if name in self.watchers]
 
     def report(self, event: Arrived | Vanished | Bounced | Notified) -> None:
         """A watcher saw something of a probe."""

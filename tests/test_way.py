@@ -13,7 +13,7 @@ import pytest
 
 from probe.core import way
 from probe.core.events import Accepted, Event, Instant, Part, Traced
-from probe.core.headers import Head, parse_head
+from probe.core.headers import fields
 from probe.core.settings import Account, Server
 from probe.core.skew import Interval
 from probe.core.state import Probe, advance
@@ -48,12 +48,15 @@ class World:
     hosts: Sequence[str] = HOSTS
     tracer: Tracer = field(default_factory=lambda: Tracer(lambda: ROUTE))
 
-    def probe(self, start: float, stamps: Sequence[float], stored: float | None, seen: float) -> Probe:
-        """A mail that was submitted at `start`, in 0.3 s, and stamped by the hosts at these true seconds after T0."""
+    def probe(
+        self, start: float, stamps: Sequence[float], stored: float | None, seen: float, took: float = 0.3
+    ) -> Probe:
+        """A mail that was submitted at `start`, in `took` seconds, of which its stages have 0.3, and stamped by the
+        hosts at these true seconds after T0."""
         raw = b""
         for host, at, offset in zip(self.hosts, stamps, self.offsets, strict=True):
             raw = received(host, START.wall + at + offset) + raw
-        stage = Accepted(sending().probe, instant(start + 0.3), accepted().reply, "", (("ehlo", 0.1), ("data", 0.2)))
+        stage = Accepted(sending().probe, instant(start + took), accepted().reply, "", (("ehlo", 0.1), ("data", 0.2)))
         shown = None if stored is None else float(int(START.wall + stored + self.stored_offset))
         return probe_of([sending(start), stage, replace(arrived(seen), raw=raw, stored=shown)])
 
@@ -157,6 +160,17 @@ def test_of_a_mail_whose_acceptance_nobody_confirmed_the_same_is_told() -> None:
     assert parts(found)["between"].low > 15.0
 
 
+def test_a_disk_that_is_waited_for_between_envelope_and_content_sets_no_hosts_clock() -> None:
+    world = World()
+    for number in range(3):
+        start = number * 300.0
+        stamps = [start + 0.15, start + 20.4, start + 20.5]  # the first while it takes the envelope
+        world.tracer.trace(world.probe(start, stamps, start + 20.6, start + 20.7, took=20.3))
+        assert world.tracer.clocks.steps == ()
+    for low, high in world.tracer.clocks.offsets(START.wall + 700.0).values():
+        assert low <= 0.0 <= high
+
+
 # -- our own clock -------------------------------------------------------------------------------------------------
 
 
@@ -201,12 +215,12 @@ def test_a_header_that_breaks_the_tracing_does_not_break_the_next_start(monkeypa
         assert probe.arrived is not None
         left.append((probe, probe.arrived.raw if number != 1 else b"broken"))
 
-    def read(raw: bytes) -> Head:
+    def read(raw: bytes) -> list[tuple[str, str]]:
         if raw == b"broken":
             raise RuntimeError("what a header")
-        return parse_head(raw)
+        return fields(raw)
 
-    monkeypatch.setattr(way, "parse_head", read)
+    monkeypatch.setattr(way, "fields", read)
     again.learn(left)
     assert again.clocks.offsets(START.wall + 200.0) != {}
 

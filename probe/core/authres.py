@@ -19,7 +19,7 @@ from probe.core.authserv import Fields, Learner, Own, Placed, organisation, plac
 from probe.core.resinfo import Result, authentication_results
 from probe.core.spam import AT_THE_END, Spam, read_spam
 
-__all__ = ["METHODS", "Claim", "Learner", "Own", "Result", "Spam", "Verdicts", "read"]
+__all__ = ["METHODS", "Claim", "Fields", "Learner", "Own", "Result", "Spam", "Verdicts", "read"]
 
 METHODS: Final = ("spf", "dkim", "dmarc", "arc")
 

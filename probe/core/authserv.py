@@ -97,11 +97,14 @@ def said(placed: Sequence[Placed], own: Own) -> list[tuple[Placed, Said]]:
 
 def sight(placed: Sequence[Placed], hosts: Iterable[str] = ()) -> Own | None:
     """How the receiver has signed this mail, by its own Received and the names of its hosts; None: it has not."""
-    ours, depth = _boundary(placed, {organisation(host) for host in hosts} - {""})
+    known = {organisation(host) for host in hosts} - {""}
     for field in READERS:
+        if not (found := list(_named(placed, field))):
+            continue
+        ours, depth = _boundary(placed, known)
         good = [
             (each.depth, name)
-            for each, _, name in _named(placed, field)
+            for each, _, name in found
             if each.depth < depth or (each.depth == depth and name in ours)
         ]
         names = [name for at, name in good if at == good[0][0]]

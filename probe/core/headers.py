@@ -13,7 +13,7 @@ import binascii
 import itertools
 import quopri
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
 Head = dict[str, list[str]]  # field name in lower case → values, still folded
@@ -29,13 +29,18 @@ _NO_LETTERS = re.compile(rb"[^A-Za-z0-9+/]+")
 
 def parse_head(raw: bytes) -> Head:
     """The fields of a header block, or of a mail's; octets above 127 stay latin-1."""
-    return parse_fields(_block(raw))
+    return by_name(_ordered(_block(raw)))
 
 
 def parse_fields(block: str) -> Head:
     """The fields in this text; lines that belong to none are left out."""
+    return by_name(_ordered(block.replace("\r\n", "\n")))
+
+
+def by_name(ordered: Iterable[tuple[str, str]]) -> Head:
+    """These (name, value) as a dictionary."""
     fields: Head = {}
-    for name, value in _ordered(block):
+    for name, value in ordered:
         fields.setdefault(name, []).append(value)
     return fields
 
@@ -66,11 +71,12 @@ def from_base64(letters: bytes) -> bytes:
 
 
 def _block(raw: bytes) -> str:
-    return re.split(rb"\r?\n\r?\n", raw, maxsplit=1)[0].decode("latin-1")
+    """With LF as line ends."""
+    return raw.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode("latin-1")
 
 
 def _ordered(block: str) -> Iterator[tuple[str, str]]:
-    for name, value in _FIELD.findall(block.replace("\r\n", "\n")):
+    for name, value in _FIELD.findall(block):
         yield name.lower(), value
 
 

@@ -183,9 +183,9 @@ class Lateness:
 
 
 def _enough(fresh: list[tuple[Instant, int]]) -> bool:
-    if sum(points for _, points in fresh) < POINTS:
+    if not fresh or elapsed(fresh[0][0], fresh[-1][0]) < QUIET:
         return False
-    return elapsed(fresh[0][0], fresh[-1][0]) >= QUIET
+    return sum(points for _, points in fresh[:POINTS]) >= POINTS  # each has one at least
 
 
 def _is_after(one: Instant, other: Instant, at: Instant) -> bool:

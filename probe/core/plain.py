@@ -13,9 +13,13 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+_PLAIN = frozenset({str, float, int, bool, NoneType})
+
 
 def plain(value: Any) -> Any:
     """The value as dicts, lists, strings, numbers, booleans and None."""
+    if type(value) in _PLAIN:  # nearly all, and a tenth of the work
+        return value
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value):

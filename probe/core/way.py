@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from probe.core.authres import Learner, read
-from probe.core.events import Accepted, Arrived, Instant, Part, Segment, Stay, Traced, elapsed
-from probe.core.headers import fields, parse_head
+from probe.core.authres import Fields, Learner, read
+from probe.core.events import Arrived, Instant, Part, Segment, Stay, Traced, elapsed
+from probe.core.headers import by_name, fields
 from probe.core.received import Hop, hops, stamp
 from probe.core.segments import domains, organisation, owners
 from probe.core.settings import Account
@@ -55,13 +55,15 @@ class Tracer:
         arrived, accepted = probe.arrived, probe.answerable
         if arrived is None or accepted is None or not arrived.raw:
             return None
+        head = fields(arrived.raw)
+        said = self._judged(arrived, head)
         took = max(0.0, elapsed(probe.started, accepted))
         submission = Part("submission", took, took, _OUR_RESOLUTION)
         begun, seen = _begun(probe), arrival_bounds(arrived)[1]
         if abs(elapsed(begun, arrived.at) - (arrived.at.wall - begun.wall)) > _SET:
             self.clocks = Clocks()  # ours was set: what we know of the others' differences from it is void
-            return Traced(probe.id, arrived.at, (submission,), (), *self._judged(arrived))
-        marks = self._marks(probe, arrived)
+            return Traced(probe.id, arrived.at, (submission,), (), *said)
+        marks = self._marks(probe, arrived, hops(by_name(head)))
         known = tuple(mark.stamp for mark in marks if mark.stamp)
         passage = Passage(begun.wall, max(begun.wall, arrived.at.wall), known)
         self.clocks.add(passage)
@@ -72,7 +74,7 @@ class Tracer:
             *(Part(segment, *held, fine) for segment, held, fine in way.held(lambda mark: mark.segment)),
         )
         stays = tuple(Stay(host, *held, fine) for host, held, fine in way.held(lambda mark: mark.host) if host)
-        return Traced(probe.id, arrived.at, segments, stays, *self._judged(arrived))
+        return Traced(probe.id, arrived.at, segments, stays, *said)
 
     def learn(self, known: Iterable[tuple[Probe, bytes]]) -> None:
         """Take up what mails of an earlier run told, the oldest first. One that cannot be traced was told of then."""
@@ -81,8 +83,7 @@ class Tracer:
                 with suppress(Exception):  # else its header, being on record, would end every start
                     self.trace(replace(probe, arrived=replace(probe.arrived, raw=raw)))
 
-    def _marks(self, probe: Probe, arrived: Arrived) -> list[_Mark]:
-        way = hops(parse_head(arrived.raw))
+    def _marks(self, probe: Probe, arrived: Arrived, way: Sequence[Hop]) -> list[_Mark]:
         hosts = [hop.by for hop in way]
         mine, theirs = self._domains(probe.sender), self._domains(probe.recipient)
         marks = [_Mark(*each) for each in zip(hosts, owners(hosts, mine, theirs), stamps(way), strict=True)]
@@ -93,13 +94,12 @@ class Tracer:
             marks.append(_Mark(host, "mailbox", Stamp(host, arrived.stored, 1.0)))
         return marks
 
-    def _judged(self, arrived: Arrived) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    def _judged(self, arrived: Arrived, head: Fields) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
         """What the receiver said of the mail: of its authenticity, once it is known where it does so, and as spam."""
         account, mailbox = self.accounts().get(arrived.place.account), arrived.place.account
-        known = fields(arrived.raw)
         hosts = domains(account) if account else frozenset()
-        verdicts = read(known, self.learner.own(mailbox), hosts)
-        self.learner.learn(mailbox, known, hosts)
+        verdicts = read(head, self.learner.own(mailbox), hosts)
+        self.learner.learn(mailbox, head, hosts)
         authentication = tuple(verdicts.summary().items()) if verdicts.trusted else ()
         return authentication, tuple(f"{spam.header}: {_WORDS[spam.flagged]}" for spam in verdicts.spam)
 
@@ -154,10 +154,10 @@ class _Way:
 
 
 def _begun(probe: Probe) -> Instant:
-    """The instant before which no server can have stamped the mail: the first one does so before its 250."""
-    if not isinstance(probe.submitted, Accepted):
-        return probe.started
-    return probe.submitted.at.shifted(-sum(s for stage, s in probe.submitted.stages if stage in ("envelope", "data")))
+    """The instant before which no server can have stamped the mail: its envelope began no earlier. Counted from the
+    start, not back from the 250: between envelope and content the disk is waited for, and no stage has that time."""
+    stages = probe.submitted.stages if probe.submitted else ()
+    return probe.started.shifted(sum(seconds for stage, seconds in stages if stage not in {"envelope", "data"}))
 
 
 def stamps(way: Sequence[Hop]) -> list[Stamp | None]:
