@@ -680,7 +680,7 @@ def test_the_document_has_the_rules_and_the_parameters_as_they_are() -> None:
 
 SENTENCES: list[tuple[str, Language, str]] = [
     ("overdue", "en", "stuck: 7 mails in flight, the oldest for 6 min 40 s; last delivery 22:22"),
-    ("overdue", "de", "steht: 7 Mails unterwegs, die älteste seit 6 min 40 s; letzte Zustellung 22:22"),
+    ("overdue", "de", "hängt: 7 Mails unterwegs, die älteste seit 6 min 40 s; letzte Zustellung 22:22"),
     (
         "refused",
         "en",
