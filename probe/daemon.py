@@ -38,6 +38,7 @@ from probe.notify import Notifier
 from probe.outlook import Outlook, time_zone
 from probe.page import Face, Latest, Past
 from probe.prober import Prober
+from probe.seldom import Seldom
 from probe.supervision import Supervision
 
 log = logging.getLogger("mailprobe")
@@ -96,8 +97,9 @@ async def started(
     schedule = _Schedule(prober, metrics, rng)
     running = Running(prober, board, schedule)
     outlook = Outlook(prober, incidents, latest)
-    face = Face(outlook, Past(reader, LedgerError), time_zone(), pace)
-    api = Api(outlook, Record(api_reader, LedgerError), __version__)
+    time = asyncio.get_running_loop().time
+    face = Face(outlook, Past(reader, Seldom(time), LedgerError), time_zone(), pace)
+    api = Api(outlook, Record(api_reader, Seldom(time), LedgerError), __version__)
     pages = web.Pages(metrics.render, prober.has_tried_everything, [*face.routes(), *api.routes()], face.stop)
     try:
         await prober.load()

@@ -19,6 +19,7 @@ from probe.core.state import State
 from probe.core.trouble import Held, Incident, RouteState, Toll, View
 from probe.metrics import Metrics
 from probe.page import Face, Figures, Health, Mailbox, Past, Route
+from probe.seldom import Seldom
 from probe.web import Pages, serve
 
 from .make import FakeClock, instant
@@ -204,7 +205,8 @@ class World:
 async def shown(world: World, zone: tzinfo = UTC) -> AsyncIterator[Face]:
     """The world's page, served at `world.base`."""
     metrics = Metrics("1.2.3", Standing, world.clock)
-    face = Face(world, Past(world, LookupError), zone, pace=0.1)
+    memory = Seldom(asyncio.get_running_loop().time)
+    face = Face(world, Past(world, memory, LookupError), zone, pace=0.1)
     async with serve(Pages(metrics.render, lambda: True, face.routes(), face.stop), "127.0.0.1", 0) as port:
         world.base = f"http://127.0.0.1:{port}"
         yield face

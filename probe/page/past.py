@@ -1,16 +1,14 @@
-"""What is on record, asked for seldom: an answer serves everybody for a while.
+"""What is on record, as pages show it.
 
-Rule: however many look at a page, a question is asked once at a time. A record that
-cannot be read is no error here: the answer is None.
+Rule: however many look, the record is asked once in a while. That it cannot be read is no error: the answer is None.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from probe.core.history import Cell, IncidentRow, Point, Summary, Totals
 from probe.core.plain import typed
@@ -21,8 +19,6 @@ from probe.page.strip import SPANS, Levels, Span, levels
 
 log = logging.getLogger("mailprobe.page")
 
-_FRESH = 30.0  # seconds for which an answer is good
-_KEPT = 200  # answers
 _RECENT = 15  # mails
 _INCIDENTS = 50
 _ENDED = tuple(state for state in State if state not in OPEN)  # those in flight have a table of their own
@@ -42,13 +38,18 @@ class Reader(Protocol):
     ) -> list[Summary]: ...
 
 
+class Memory(Protocol):
+    """Who remembers answers; seldom.Seldom is one."""
+
+    async def ask(self, key: Hashable, question: Callable[[], Awaitable[_T]]) -> _T: ...
+
+
 class Past:
     """Answers about the past. Times are Unix times."""
 
-    def __init__(self, reader: Reader, failure: type[Exception]) -> None:
+    def __init__(self, reader: Reader, memory: Memory, failure: type[Exception]) -> None:
         """`failure`: what the reader raises when it cannot answer."""
-        self._reader, self._failure = reader, failure
-        self._answers: dict[Hashable, tuple[float, asyncio.Future[Any]]] = {}
+        self._reader, self._memory, self._failure = reader, memory, failure
 
     async def strips(self, now: float) -> Mapping[str, Levels]:
         """Of every route how the last day was."""
@@ -93,19 +94,14 @@ class Past:
         return await self._ask(("detail", route, span.name), ask)
 
     async def _ask(self, key: Hashable, question: Callable[[], Awaitable[_T]]) -> _T | None:
-        now = asyncio.get_running_loop().time()
-        began, answer = self._answers.get(key, (0.0, None))
-        if answer is None or (answer.done() and now - began > _FRESH):
-            if len(self._answers) >= _KEPT:
-                self._answers = {k: it for k, it in self._answers.items() if now - it[0] <= _FRESH}
-            answer = asyncio.ensure_future(self._answer(question))
-            self._answers[key] = now, answer
-        found: _T | None = await asyncio.shield(answer)  # whoever asked first may go away
-        return found
+        async def told() -> _T:
+            try:
+                return await question()
+            except self._failure as error:
+                log.warning("the page cannot read the record: %s", error)
+                raise
 
-    async def _answer(self, question: Callable[[], Awaitable[_T]]) -> _T | None:
         try:
-            return await question()
-        except self._failure as error:
-            log.warning("the page cannot read the record: %s", error)
+            return await self._memory.ask(key, told)
+        except self._failure:
             return None
