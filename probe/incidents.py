@@ -74,13 +74,13 @@ class Incidents(Sink):
         else:
             self._tell(outcome)
 
-    def tick(self, now: Instant, flying: Mapping[str, InFlight], watched: Mapping[str, bool]) -> None:
-        """What the time changes. `watched`: which accounts' mailboxes are."""
+    def tick(self, route: str, now: Instant, flying: InFlight | None, watched: Mapping[str, bool]) -> None:
+        """What the time changes on this route. `flying`: as of now; `watched`: which accounts' mailboxes are."""
         if waiting := self._waiting:
             self._waiting = None
             self._tell(waiting)
-        for name, tracker in self._trackers.items():
-            self._take(name, tracker.tick(now, flying.get(name), watched.get(tracker.route.recipient, False)))
+        if tracker := self._trackers.get(route):
+            self._take(route, tracker.tick(now, flying, watched.get(tracker.route.recipient, False)))
 
     def view(self, route: str, now: Instant) -> View | None:
         """How this route is; None: there is no such route."""

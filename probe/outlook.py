@@ -9,7 +9,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from probe.core.events import Instant, elapsed
-from probe.core.state import IN_FLIGHT, State
+from probe.core.state import State
 from probe.incidents import Incidents
 from probe.page import Figures, Health, Latest, Route
 from probe.prober import Prober
@@ -47,8 +47,8 @@ class Outlook:
         now = self.now()
         flying = [
             (probe.answerable, getattr(probe.submitted, "queue_id", ""))
-            for probe in self._prober.recorder.probes.values()
-            if probe.route == name and probe.state in IN_FLIGHT and probe.answerable
+            for probe in self._prober.recorder.flying(name)
+            if probe.answerable
         ]
         accepted = self._latest.accepted.get(name)
         return Figures(

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -75,8 +76,8 @@ class Prober:
         self._submitters: dict[str, Submitter] = {}
         self._tokens: dict[str, Tokens] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._eyes: defaultdict[str, list[Watcher]] = defaultdict(list)  # by the address of their mailbox
         self._senders: frozenset[str] = frozenset()
-        self._names: dict[str, list[str]] = {}  # of the accounts that have this address
         self._cursors: dict[tuple[str, str], Cursor] = {}
         self.away: float | None = None  # seconds between the last record of a run before and load(), by the wall clock
 
@@ -161,9 +162,6 @@ class Prober:
         """Take over a configuration: accounts that did not change keep their connections."""
         before, self.settings = self.settings, settings
         self._senders = frozenset(account.address.lower() for account in settings.accounts.values() if account.smtp)
-        self._names = {}
-        for name, account in settings.accounts.items():
-            self._names.setdefault(account.address, []).append(name)
         for name in list(self._submitters.keys() | self.watchers.keys()):
             if settings.accounts.get(name) != before.accounts.get(name):
                 self._stop_sending(name)
@@ -199,6 +197,7 @@ class Prober:
             tokens=self._tokens_of(account),
         )
         self.watchers[account.name] = watcher
+        self._eyes[account.address].append(watcher)
         self._tasks[account.name] = asyncio.create_task(self._keep_watching(watcher))
 
     def _tokens_of(self, account: Account) -> Tokens | None:
@@ -226,6 +225,7 @@ class Prober:
     def _stop_watching(self, name: str) -> None:
         if watcher := self.watchers.pop(name, None):
             self._tasks.pop(name).cancel()
+            self._eyes[watcher.account.address].remove(watcher)
             self._note_cursors(watcher)
 
     def _note_cursors(self, watcher: Watcher) -> None:
@@ -278,24 +278,21 @@ class Prober:
 
     def sees(self, address: str) -> bool:
         """Whether the mailbox of this address is being watched now."""
-        return any(watcher.up for watcher in self._watchers_of(address))
+        return any(watcher.up for watcher in self._eyes.get(address, ()))
 
     def looked(self, address: str) -> Instant | None:
         """See recorder.Eyes."""
-        looked = [watcher.looked for watcher in self._watchers_of(address) if watcher.looked]
+        looked = [watcher.looked for watcher in self._eyes.get(address, ()) if watcher.looked]
         return max(looked, key=lambda instant: instant.boot, default=None)
 
     def look(self, address: str) -> None:
         """See recorder.Eyes."""
-        for watcher in self._watchers_of(address):
+        for watcher in self._eyes.get(address, ()):
             watcher.look()
 
     def watches(self, address: str) -> bool:
         """See recorder.Eyes."""
-        return bool(self._watchers_of(address))
-
-    def _watchers_of(self, address: str) -> list[Watcher]:
-        return [self.watchers[name] for name in self._names.get(address, ()) if name in self.watchers]
+        return bool(self._eyes.get(address))
 
     def report(self, event: Arrived | Vanished | Bounced | Notified) -> None:
         """A watcher saw something of a probe."""

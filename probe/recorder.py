@@ -14,7 +14,7 @@ import asyncio
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -163,19 +163,28 @@ class Recorder:
 
     def standing(self) -> Standing:
         """How things stand now."""
-        in_flight = {
-            probe.route: InFlight(sum(self.counts[probe.route, state] for state in IN_FLIGHT), probe.answerable)
-            for probe in self._oldest()
-        }
-        return Standing(in_flight, dict(self.counts), dict(self.sent))
+        flying = {route: it for route in self._flying if (it := self.in_flight(route))}
+        return Standing(flying, dict(self.counts), dict(self.sent))
 
-    def _oldest(self) -> Iterator[Probe]:
-        """Of each route the probe that has been in flight for longest."""
-        for heap in self._flying.values():
-            while heap and not self._is_flying(heap[0][1]):
-                heapq.heappop(heap)
-            if heap:
-                yield self.probes[heap[0][1]]
+    def in_flight(self, route: str) -> InFlight | None:
+        """What is in flight on this route now; None: nothing is."""
+        if (oldest := self._oldest(route)) is None:
+            return None
+        return InFlight(sum(self.counts[route, state] for state in IN_FLIGHT), oldest.answerable)
+
+    def flying(self, route: str) -> list[Probe]:
+        """The probes that are in flight on this route."""
+        probes = (self.probes.get(name) for _, name in self._flying.get(route, ()))
+        return [probe for probe in probes if probe and probe.state in IN_FLIGHT]
+
+    def _oldest(self, route: str) -> Probe | None:
+        """The one that has been in flight for longest."""
+        heap = self._flying.get(route, [])
+        while heap:
+            if self._is_flying(heap[0][1]):
+                return self.probes[heap[0][1]]
+            heapq.heappop(heap)
+        return None
 
     async def run(self) -> None:
         """Record until cancelled; then what is queued is still recorded by drain()."""
@@ -391,8 +400,8 @@ class Recorder:
         for entry in undecided:
             heapq.heappush(self._agenda, entry)
         self._tidy()
-        for probe in self._oldest():
-            if probe.answerable and elapsed(probe.answerable, now) > _LOOK_EVERY:
+        for probe in map(self._oldest, self._flying):
+            if probe and probe.answerable and elapsed(probe.answerable, now) > _LOOK_EVERY:
                 self._absent(probe, now.shifted(-_LOOK_EVERY))
         if now.boot - self._checked >= _CHECK_EVERY:
             self._checked = now.boot

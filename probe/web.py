@@ -9,12 +9,13 @@ Rules:
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
+
+from probe.core.accepts import takes_gzip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ async def serve(pages: Pages, host: str, port: int) -> AsyncIterator[int]:
     """Listen while the context is entered; yields the port (asked for as 0: any free one). Raises OSError."""
 
     async def metrics(request: web.Request) -> web.Response:
-        zipped = bool(re.search(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", request.headers.get("Accept-Encoding", "")))
+        zipped = takes_gzip(request.headers.get("Accept-Encoding", ""))
         body, content_type = await pages.metrics(request.headers.get("Accept", ""), zipped)
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         return web.Response(body=body, headers=headers | ({"Content-Encoding": "gzip"} if zipped else {}))

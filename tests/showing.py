@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
@@ -18,6 +19,7 @@ from probe.core.state import State
 from probe.core.trouble import Held, Incident, RouteState, Toll, View
 from probe.metrics import Metrics
 from probe.page import Face, Figures, Health, Mailbox, Past, Route
+from probe.seldom import Seldom
 from probe.web import Pages, serve
 
 from .make import FakeClock, instant
@@ -96,6 +98,7 @@ class World:
     reason: str = SECRETS[3]
     clock: FakeClock = field(default_factory=lambda: FakeClock(NOW))
     asked: int = 0  # questions to the record
+    slow: asyncio.Event | None = None  # until it is set, the record does not answer what all routes' strips are
     base: str = ""
 
     # -- the source ----------------------------------------------------------------------------------------------
@@ -138,21 +141,27 @@ class World:
 
     # -- the record ----------------------------------------------------------------------------------------------
 
-    async def strip(self, since: float, until: float, cells: int, route: str | None = None) -> list[Cell]:
+    async def strips(self, since: float, until: float, cells: int) -> AsyncIterator[list[Cell]]:
         self.asked += 1
-        found = []
-        for name in [it.route for it in self.views] if route is None else [route]:
-            rng = random.Random(f"{name} {cells}")
-            for i in range(cells):
-                if name == "own-to-icloud" and i < cells * 0.9:
-                    continue
-                stuck = name == "ionos-to-own" and i >= cells - max(1, cells // 7) and cells < 90
-                late = 60 if stuck else 3 if rng.random() < 0.05 else 0
-                dark = 60 if name == "own-to-yahoo" and i >= cells - 3 else 0
-                found.append(
-                    Cell(name, since + i * (until - since) / cells, 60, 0, late, dark, 0, 0, 0, 60 - late - dark, 9.0)
-                )
-        return found
+        if self.slow:
+            await self.slow.wait()
+        for begin in range(0, len(self.views), 3):
+            some = self.views[begin : begin + 3]
+            yield [cell for it in some for cell in self._cells(it.route, since, until, cells)]
+
+    async def strip(self, since: float, until: float, cells: int, route: str) -> list[Cell]:
+        self.asked += 1
+        return list(self._cells(route, since, until, cells))
+
+    def _cells(self, name: str, since: float, until: float, cells: int) -> Iterator[Cell]:
+        rng = random.Random(f"{name} {cells}")
+        for i in range(cells):
+            if name == "own-to-icloud" and i < cells * 0.9:
+                continue
+            stuck = name == "ionos-to-own" and i >= cells - max(1, cells // 7) and cells < 90
+            late = 60 if stuck else 3 if rng.random() < 0.05 else 0
+            dark = 60 if name == "own-to-yahoo" and i >= cells - 3 else 0
+            yield Cell(name, since + i * (until - since) / cells, 60, 0, late, dark, 0, 0, 0, 60 - late - dark, 9.0)
 
     async def latencies(self, route: str, since: float, until: float, points: int) -> list[Point]:
         self.asked += 1
@@ -196,7 +205,8 @@ class World:
 async def shown(world: World, zone: tzinfo = UTC) -> AsyncIterator[Face]:
     """The world's page, served at `world.base`."""
     metrics = Metrics("1.2.3", Standing, world.clock)
-    face = Face(world, Past(world, LookupError), zone, pace=0.1)
+    memory = Seldom(asyncio.get_running_loop().time)
+    face = Face(world, Past(world, memory, LookupError), zone, pace=0.1)
     async with serve(Pages(metrics.render, lambda: True, face.routes(), face.stop), "127.0.0.1", 0) as port:
         world.base = f"http://127.0.0.1:{port}"
         yield face

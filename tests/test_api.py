@@ -36,6 +36,7 @@ from probe.core.state import OPEN, Probe, State
 from probe.core.trouble import Held, Incident, RouteState, Toll, View
 from probe.ledger import Ledger, LedgerError, Reader
 from probe.metrics import Metrics
+from probe.seldom import Seldom
 from probe.web import Pages, serve
 
 from .make import RECIPIENT, SENDER, T0, FakeClock, arrived, bounced, make_probe, notified, vanished
@@ -160,7 +161,7 @@ async def running(path: Path) -> AsyncIterator[World]:
             IncidentRow(f"{it.route}/late/{i}", it.route, "late", it.begin.wall, it.end and it.end.wall, plain(it))
             for i, it in enumerate(rows)
         )
-        api = Api(world, Record(reader, LedgerError), "1.2.3")
+        api = Api(world, Record(reader, Seldom(asyncio.get_running_loop().time), LedgerError), "1.2.3")
         metrics = Metrics("1.2.3", Standing, world.clock)
         async with serve(Pages(metrics.render, lambda: True, more=api.routes()), "127.0.0.1", 0) as port:
             world.base = f"http://127.0.0.1:{port}"
@@ -469,7 +470,7 @@ class Deaf:
 
 @asynccontextmanager
 async def without_record(world: World, reader: Any) -> AsyncIterator[None]:
-    api = Api(world, Record(reader, LedgerError), "1.2.3")
+    api = Api(world, Record(reader, Seldom(asyncio.get_running_loop().time), LedgerError), "1.2.3")
     async with serve(
         Pages(Metrics("1", Standing, world.clock).render, lambda: True, more=api.routes()), "127.0.0.1", 0
     ) as port:

@@ -26,6 +26,7 @@ from probe.core.history import DAY, HOUR, Cell, IncidentRow, Summary, summary
 from probe.core.state import OPEN, Probe, State, advance
 from probe.core.written import typed
 from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, Reader, chaining, writing
+from probe.ledger import reader as reader_module
 from probe.ledger.records import row
 from probe.ledger.schema import SCHEMA
 
@@ -171,12 +172,18 @@ def test_a_summary_says_why(state: State, status: str | None) -> None:
 
 
 @pytest.mark.parametrize("width", [DAY, 6 * HOUR, HOUR, HOUR / 3])
-async def test_cells_add_up_to_the_summaries_at_every_width(path: Path, width: float) -> None:
+async def test_cells_add_up_to_the_summaries_at_every_width(
+    path: Path, width: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with opened(path) as (ledger, reader):
         rows = [summary(probe) for probe in await write(ledger, some(300))]
         assert await reader.strip(BEGIN, BEGIN + 3 * DAY, round(3 * DAY / width)) == told(rows, width)
         one = [it for it in rows if it.route == "r1"]
         assert await reader.strip(BEGIN, BEGIN + 3 * DAY, round(3 * DAY / width), "r1") == told(one, width)
+        monkeypatch.setattr(reader_module, "_ROUTES_AT_ONCE", 1)
+        parts = [part async for part in reader.strips(BEGIN, BEGIN + 3 * DAY, round(3 * DAY / width))]
+        assert sorted(cell for part in parts for cell in part) == told(rows, width)
+        assert len(parts) == len({it.route for it in rows})
 
 
 async def test_a_cell_counts_a_probe_while_it_is_late_and_not_only_when_it_has_come(path: Path) -> None:

@@ -32,6 +32,7 @@ SHELLS = {
     "world",
     "page",
     "api",
+    "seldom",
 }
 COMPOSERS = {
     "recorder",

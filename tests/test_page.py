@@ -21,11 +21,11 @@ from probe.core.history import Cell
 from probe.core.phrases import PHRASES
 from probe.core.state import State
 from probe.core.trouble import RouteState
-from probe.page import Route, face
+from probe.page import Route, drawing, face, overview
 from probe.page.html import Html, tag
 from probe.page.live import Parts
 from probe.page.overview import WORST_FIRST
-from probe.page.strip import SPANS, level, strip
+from probe.page.strip import SPANS, level, levels, strip
 from probe.page.words import WORDS, Speech, choose
 
 from .showing import NOW, SECRETS, World, shown, view
@@ -161,8 +161,13 @@ async def test_a_record_that_cannot_be_read_leaves_the_present_on_the_page(
     async def broken(*_: object, **__: object) -> None:
         raise LookupError("disk I/O error")
 
+    async def torn(*_: object, **__: object) -> AsyncIterator[None]:
+        raise LookupError("disk I/O error")
+        yield
+
     for name in ("strip", "latencies", "incidents"):
         monkeypatch.setattr(world, name, broken)
+    monkeypatch.setattr(world, "strips", torn)
     assert "14 mails in flight" in (await get(world, "/"))[1]
     _, page, _ = await get(world, "/route/ionos-to-own")
     assert "14 mails in flight" in page
@@ -409,6 +414,102 @@ async def test_while_a_thousand_routes_are_drawn_others_have_their_turns(world: 
     assert len(page) / 1000 < 1_200, "characters per route"
 
 
+async def test_the_head_of_a_page_is_sent_before_anything_is_asked_or_drawn(world: World) -> None:
+    world.slow = asyncio.Event()
+    async with aiohttp.ClientSession() as session, session.get(world.base + "/") as response:
+        head = await response.content.readuntil(b"</head>")
+        assert b'<link rel="stylesheet"' in head
+        assert not response.content.at_eof()
+        world.slow.set()
+        assert (await response.read()).count(b'class="card"') == 8
+
+
+async def test_who_only_asks_for_the_header_fields_costs_no_drawing(world: World) -> None:
+    async with aiohttp.ClientSession() as session, session.head(world.base + "/") as response:
+        assert (response.status, response.headers["Content-Language"]) == (200, "en")
+        assert await response.read() == b""
+    assert world.asked == 0
+
+
+async def test_pieces_make_the_same_page_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = set()
+    for number in (1, 3, 8, 1000):
+        monkeypatch.setattr(overview, "_AT_ONCE", number)
+        monkeypatch.setattr(drawing, "_AT_ONCE", number)
+        async with shown(world := World()):
+            pages |= {(await get(world, "/?q=own", Accept_Encoding=packed))[1] for packed in ("gzip", "identity")}
+    [page] = {re.sub(r"after=\d+", "", page) for page in pages}
+    assert page.count('class="card"') == 8
+    assert page.count("</ul>") == page.count("<ul")
+
+
+@pytest.mark.parametrize(("accepts", "packed"), [("br, gzip", "gzip"), ("gzip;q=0", None), ("deflate", None)])
+async def test_a_page_is_packed_for_who_takes_that(world: World, accepts: str, packed: str | None) -> None:
+    _, page, headers = await get(world, "/", Accept_Encoding=accepts)
+    assert headers.get("Content-Encoding") == packed
+    assert headers["Vary"] == "Accept-Language, Accept-Encoding"
+    assert page.endswith("</html>")
+
+
+async def test_a_viewer_who_goes_away_in_the_middle_takes_nothing_from_the_others(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.slow = asyncio.Event()
+    other = asyncio.create_task(get(world, "/"))
+    async with aiohttp.ClientSession() as session, session.get(world.base + "/") as response:
+        await response.content.readuntil(b"</head>")
+        response.close()
+    world.slow.set()
+    assert (await other)[1].count('class="card"') == 8
+    assert (await get(world, "/"))[1].count('class="card"') == 8
+    assert world.asked == 2  # strips, incidents
+    assert caplog.text == ""
+
+
+async def test_what_changes_while_a_page_is_drawn_tears_no_card_and_no_headline(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of some routes it shows the old state and of some the new one, of each its own sentence, and counts them so."""
+    monkeypatch.setattr(drawing, "_AT_ONCE", 1)
+    world.views = [view(f"route-{i}", RouteState.OK, "in_time") for i in range(30)]
+    stuck = [view(f"route-{i}", RouteState.STUCK, "overdue", 7, 700.0) for i in range(30)]
+    route, seen = world.route, list[str]()
+
+    def asked(name: str, now: Instant) -> Route | None:
+        seen.append(name)
+        if len(seen) == 12:
+            asyncio.get_running_loop().call_soon(setattr, world, "views", stuck)
+        return route(name, now)
+
+    world.route = asked  # type: ignore[method-assign]
+    _, page, _ = await get(world, "/")
+    cards = re.findall(r'data-state="(\w+)" data-word="(\w+)">.*?</svg>(\w+)</span>.*?<p>(.*?)</p>', page)
+    assert Counter(cards) == {
+        ("ok", "ok", "ok", "last delivery 12:12, after 1.4 s"): 12,
+        ("stuck", "stuck", "stuck", "7 mails in flight, the oldest for 11 min 40 s; last delivery 12:12"): 18,
+    }
+    assert "18 of 30 routes need a look" in page
+    assert "126 mails in flight" in page
+
+
+async def test_those_who_watch_all_share_what_is_sent_to_them(world: World) -> None:
+    made = list[int]()
+
+    async def make(parts: Parts) -> None:
+        made.append(parts.serial)
+        parts.put("x", None, lambda: Html(str(len(made))))
+
+    parts = Parts(make, lambda: 0.0, every=0.0)
+    await parts.refresh()
+    first = parts.serial
+    await parts.refresh()
+    assert parts.news(first) is parts.news(first)
+    assert json.loads(parts.news(first).split(b"data: ")[1]) == {"html": {"x": "2"}}
+    assert parts.news(parts.serial) == b""
+    await parts.refresh()
+    assert json.loads(parts.news(first).split(b"data: ")[1]) == {"html": {"x": "3"}}
+
+
 async def test_a_part_is_made_again_only_when_its_key_changes() -> None:
     made: list[object] = []
 
@@ -454,8 +555,8 @@ def test_a_stretch_of_time_is_as_bad_as_its_mails(counts: dict[str, int], expect
 
 def test_stretches_that_are_alike_are_one_line_and_the_picture_says_in_words_what_it_shows() -> None:
     cells = [cell(i * 3600.0, late=40 if i in {3, 4} else 0) for i in range(10)]
-    drawn = strip(cells, SPANS["24h"], 86_400.0, Speech())
+    drawn = strip(levels(cells, SPANS["24h"], 86_400.0), SPANS["24h"], Speech())
     assert 'class="good" d="M0 13.5h3M5 13.5h5"' in drawn
     assert 'class="bad" d="M3 8h2"' in drawn
     assert 'aria-label="The last 24 h: 8 of 10 parts without trouble"' in drawn
-    assert "nothing measured" in strip([], SPANS["24h"], 86_400.0, Speech())
+    assert "nothing measured" in strip(levels([], SPANS["24h"], 86_400.0), SPANS["24h"], Speech())

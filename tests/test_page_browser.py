@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from probe import seldom
 from probe.core.trouble import RouteState
-from probe.page import past
 
 from .make import ROOT
 from .showing import World, shown
@@ -138,7 +138,7 @@ async def test_the_chart_draws_mails_in_flight_as_bars_that_grow(browser: Browse
 async def test_new_delays_come_to_the_chart_by_themselves_and_leave_its_table_as_it_was(
     browser: Browser, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(past, "_FRESH", 0.0)
+    monkeypatch.setattr(seldom, "_FRESH", 0.0)
     async with opened(browser, world, "/route/gmx-to-own") as page:
         await page.get_by_text("The same as a table").click()
         rows = page.locator("#points tbody tr")

@@ -13,6 +13,7 @@ import pytest
 from probe import recorder as recorder_module
 from probe.core.events import Cursor, Event, Traced
 from probe.core.match import Verdict
+from probe.core.outcome import InFlight
 from probe.core.settings import Route
 from probe.core.state import Probe, State
 from probe.ledger import Ledger, LedgerError
@@ -599,8 +600,13 @@ async def test_the_oldest_in_flight_is_found_across_boots(world: World) -> None:
     now = world.clock()
     young = dataclasses.replace(sending(probe="a" * 16), at=now)
     await world.put(young, dataclasses.replace(accepted(probe="a" * 16), at=now))
-    flying = world.recorder.standing().in_flight["r"]
-    assert (flying.number, flying.oldest) == (2, instant(0.5))
+    flying = world.recorder.in_flight("r")
+    assert flying == InFlight(2, instant(0.5))
+    assert world.recorder.standing().in_flight == {"r": flying}
+    assert [probe.id for probe in world.recorder.flying("r")] == [PROBE, "a" * 16]
+    await world.put(arrived(0.75))
+    assert [probe.id for probe in world.recorder.flying("r")] == ["a" * 16]
+    assert (world.recorder.in_flight("none"), world.recorder.flying("none")) == (None, [])
 
 
 # -- trouble with the disk -----------------------------------------------------------------------------------------

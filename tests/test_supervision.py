@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -19,6 +21,7 @@ from probe import clock, daemon
 from probe.core.outcome import Outcome, Sink, Sinks
 from probe.core.progress import Work
 from probe.core.settings import Account, Route, Secret, Server, Settings
+from probe.incidents import Incidents
 from probe.ledger import Ledger, LedgerError
 from probe.notify import Notifier
 from probe.prober import Prober
@@ -44,6 +47,15 @@ def test_a_listener_that_fails_keeps_no_other_from_hearing() -> None:
     assert told.outcomes == [outcome]
     assert told.commits == [(1, None)]
     assert bugs == ["observe"]
+
+
+@pytest.fixture(autouse=True)
+def _collector() -> Iterator[None]:
+    """What a daemon tells the interpreter about garbage is for a process of its own."""
+    before = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
 
 
 @pytest.fixture
@@ -81,6 +93,49 @@ async def test_a_routes_schedule_that_ends_ends_the_daemon(
         async with asyncio.timeout(10):
             await daemon.run(settings, lambda: settings)
     assert "bug: a task that must never end has ended" in caplog.text
+
+
+async def test_while_a_thousand_routes_are_looked_at_others_have_their_turns(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, seen, whole = 0, list[int](), asyncio.Event()
+
+    def tick(self: Incidents, route: str, *_: object) -> None:
+        seen.append(turns)
+        if len(seen) == 1000:
+            whole.set()
+
+    async def watch() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    monkeypatch.setattr(Incidents, "tick", tick)
+    routes = {f"r{i}": Route(f"r{i}", "a", "a", every=1e6) for i in range(1000)}
+    watching = asyncio.create_task(watch())
+    many = replace(settings, routes=routes)
+    async with asyncio.timeout(30), daemon.started(many, lambda: many, random.Random(1)):
+        await whole.wait()
+    watching.cancel()
+    assert max(Counter(seen).values()) == 50
+
+
+async def test_what_lives_when_it_has_started_is_not_searched_for_garbage_again(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    living = settings.routes
+    assert any(it is living for it in gc.get_objects())
+    running = asyncio.create_task(daemon.run(settings, lambda: settings))
+    try:
+        async with asyncio.timeout(10):
+            while "started" not in caplog.text:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert not any(it is living for it in gc.get_objects())
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
 
 
 async def test_a_routes_schedule_that_waits_takes_steps_until_the_route_is_gone(

@@ -43,8 +43,8 @@ class Day:
     async def at(self, seconds: float) -> RouteState:
         """The time is told, and put on record; how the route is."""
         aloft = [probe.answerable for probe in self.probes.values() if probe.answerable and probe.state in IN_FLIGHT]
-        flying = {"r": InFlight(len(aloft), min(aloft))} if aloft else {}
-        self.incidents.tick(instant(seconds), flying, WATCHED)
+        flying = InFlight(len(aloft), min(aloft)) if aloft else None
+        self.incidents.tick("r", instant(seconds), flying, WATCHED)
         await self.incidents.keep(self.ledger, instant(seconds))
         return self.state(seconds)
 
@@ -152,7 +152,7 @@ async def test_a_ledger_that_cannot_be_written_is_tried_again(day: Day) -> None:
             raise LedgerError("disk is full")
 
     await day.happens(*HELD)
-    day.incidents.tick(instant(302.0), {}, WATCHED)
+    day.incidents.tick("r", instant(302.0), None, WATCHED)
     with pytest.raises(LedgerError):
         await day.incidents.keep(Full(), instant(302.0))  # type: ignore[arg-type]
     await day.incidents.keep(day.ledger, instant(303.0))
@@ -182,7 +182,7 @@ def test_nobody_watched_is_blind() -> None:
     incidents = Incidents(ROUTES)
 
     def state(at: Instant) -> RouteState:
-        incidents.tick(at, {}, {"own": False})
+        incidents.tick("r", at, None, {"own": False})
         view = incidents.view("r", at)
         assert view is not None
         return view.state

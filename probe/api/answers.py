@@ -25,6 +25,7 @@ from probe.api.document import PATHS, document, parameters
 from probe.api.examples import EXAMPLES
 from probe.api.past import Busy, Record
 from probe.api.resources import Data
+from probe.core.accepts import takes_gzip
 from probe.core.events import Instant
 from probe.core.state import State
 
@@ -33,7 +34,6 @@ log = logging.getLogger("mailprobe.api")
 _AT_ONCE = 25  # routes that are made before others have their turn
 _SMALL = 16_384  # octets that are packed at once, in less than 1 ms
 _AGAIN = 5  # seconds
-_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
 _HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache",
     "Vary": "Accept-Encoding",
@@ -197,7 +197,7 @@ def _encode(data: Any) -> bytes:
 
 
 async def _sent(request: web.Request, body: bytes) -> web.Response:
-    zipped = bool(_GZIP.search(request.headers.get("Accept-Encoding", "")))
+    zipped = takes_gzip(request.headers.get("Accept-Encoding", ""))
     tag = f'"{blake2b(body, digest_size=12).hexdigest()}{"-gzip" if zipped else ""}"'
     headers = {**_HEADERS, "ETag": tag}
     known = request.headers.get("If-None-Match", "")

@@ -1,21 +1,17 @@
-"""What is on record, for the API: few questions at a time, each for a short time, and the dear ones seldom.
+"""What is on record, for the API: few questions at a time, each for a short time; the dear ones are remembered.
 
 Rule: who asks when too many wait is told to come back; nobody waits in a queue without end.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Hashable
+from typing import Protocol, TypeVar
 
 from probe.core.history import DAY, IncidentRow, Life, Share, Summary, Totals
 from probe.core.state import State
 
 _WAITING = 16  # questions
-_FRESH = 30.0  # seconds for which a day's sums are good, at least,
-_SELDOM = 100  # and so many times as long as it took to count: 3 s where a day has a million probes
-_KEPT = 200  # sums; of more routes at a time nobody counts
 _T = TypeVar("_T")
 
 
@@ -40,14 +36,19 @@ class Reader(Protocol):
     ) -> list[IncidentRow]: ...  # fmt: skip
 
 
-class Record:
-    """Questions to a reader. Times are Unix times. All but close() are coroutines, and may raise Busy."""
+class Memory(Protocol):
+    """Who remembers answers; seldom.Seldom is one."""
 
-    def __init__(self, reader: Reader, failure: type[Exception]) -> None:
+    async def ask(self, key: Hashable, question: Callable[[], Awaitable[_T]]) -> _T: ...
+
+
+class Record:
+    """Questions to a reader. Times are Unix times. All are coroutines, and may raise Busy."""
+
+    def __init__(self, reader: Reader, memory: Memory, failure: type[Exception]) -> None:
         """`failure`: what the reader raises when it cannot answer."""
-        self._reader, self._failure = reader, failure
+        self._reader, self._memory, self._failure = reader, memory, failure
         self._waiting = 0
-        self._sums: dict[str, tuple[float, asyncio.Future[Any]]] = {}  # until when, and what
 
     async def ask(self, question: Callable[[Reader], Awaitable[_T]]) -> _T:
         """The reader's answer."""
@@ -63,26 +64,8 @@ class Record:
 
     async def shares(self, now: float) -> dict[str, Share]:
         """What the last day's probes came to, by route."""
-        return await self._seldom("", lambda reader: reader.shares(now - DAY, now))
+        return await self._memory.ask("", lambda: self.ask(lambda reader: reader.shares(now - DAY, now)))
 
     async def totals(self, route: str, now: float) -> Totals:
         """The same of one route, with its latencies."""
-        return await self._seldom(route, lambda reader: reader.totals(route, now - DAY, now))
-
-    async def _seldom(self, key: str, question: Callable[[Reader], Awaitable[_T]]) -> _T:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        self._sums = {key: it for key, it in self._sums.items() if not it[1].done() or now < it[0]}
-        if key not in self._sums and len(self._sums) >= _KEPT:
-            raise Busy("too many routes are asked for")
-
-        async def count() -> _T:
-            found = await self.ask(question)
-            self._sums[key] = loop.time() + max(_FRESH, _SELDOM * (loop.time() - now)), answer
-            return found
-
-        if key not in self._sums:
-            answer = asyncio.ensure_future(count())
-            self._sums[key] = 0.0, answer
-        found: _T = await asyncio.shield(self._sums[key][1])  # whoever asked first may go away
-        return found
+        return await self._memory.ask(route, lambda: self.ask(lambda reader: reader.totals(route, now - DAY, now)))

@@ -5,7 +5,7 @@ Rule: both tables have the same keys, and every number in them comes from a reco
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Literal
 
@@ -87,7 +87,7 @@ PHRASES: dict[Language, dict[str, str]] = {
 
 def sentence(view: View, language: Language, zone: tzinfo = UTC) -> str:
     """How a route is: "stuck: 14 mails in flight, the oldest for 3 h 12 min; last delivery 09:02"."""
-    phrases, values = PHRASES[language], _values(view, language, zone)
+    phrases, values = PHRASES[language], _Values(view, language, zone)
     return f"{phrases[view.state]}: " + "; ".join(phrases[key].format_map(values) for key in _clauses(view))
 
 
@@ -122,22 +122,34 @@ def _clauses(view: View) -> Iterator[str]:
         yield "took" if view.state in {RouteState.OK, RouteState.SLOW} and view.last_latency is not None else "last"
 
 
-def _values(view: View, language: Language, zone: tzinfo) -> dict[str, object]:
+class _Values:
+    """What stands in the templates' places, each made when it is asked for: a page has a thousand sentences."""
+
+    def __init__(self, view: View, language: Language, zone: tzinfo) -> None:
+        self._told = view, language, zone
+
+    def __getitem__(self, key: str) -> object:
+        return _VALUES[key](*self._told)
+
+
+_VALUES: Mapping[str, Callable[[View, Language, tzinfo], object]] = {
+    "in_flight": lambda view, *_: view.in_flight,
+    "oldest": lambda view, language, _: _long(view.oldest, language),
+    "last": lambda view, _, zone: _when(view.last_arrival, view.at, zone),
+    "latency": lambda view, language, _: _long(view.last_latency, language),
+    "rate": lambda view, language, _: _number(f"{view.drain.rate or 0.0:.1f}", language),
+    "low": lambda view, language, _: _long(view.drain.wait[0] if view.drain.wait else None, language),
+    "high": lambda view, language, _: _long(view.drain.wait[1] if view.drain.wait else None, language),
+    "begin": lambda view, _, zone: _when(incident.begin if (incident := _told_of(view)) else None, view.at, zone),
+    "bad": lambda view, *_: incident.toll.affected if (incident := _told_of(view)) else 0,
+    "since": lambda view, _, zone: _when(view.since, view.at, zone),
+}
+
+
+def _told_of(view: View) -> Incident | None:
+    """The incident that is why it is as it is."""
     kind = {"unwatched": "blind"}.get(view.reason, view.reason)
-    incident = next((incident for incident in view.incidents if incident.kind == kind), None)
-    low, high = view.drain.wait or (None, None)
-    return {
-        "in_flight": view.in_flight,
-        "oldest": _long(view.oldest, language),
-        "last": _when(view.last_arrival or view.at, view.at, zone),
-        "latency": _long(view.last_latency, language),
-        "rate": _number(f"{view.drain.rate or 0.0:.1f}", language),
-        "low": _long(low, language),
-        "high": _long(high, language),
-        "begin": _when(incident.begin if incident else view.at, view.at, zone),
-        "bad": incident.toll.affected if incident else 0,
-        "since": _when(view.since or view.at, view.at, zone),
-    }
+    return next((incident for incident in view.incidents if incident.kind == kind), None)
 
 
 def _long(seconds: float | None, language: Language) -> str:
@@ -148,7 +160,7 @@ def _number(text: str, language: Language) -> str:
     return text.replace(".", ",") if language == "de" else text
 
 
-def _when(what: Instant, now: Instant, zone: tzinfo) -> str:
+def _when(what: Instant | None, now: Instant, zone: tzinfo) -> str:
     """Time of day, with the date unless it is today's; counted back from now, for the wall clock may have been set."""
-    then = datetime.fromtimestamp(now.wall - elapsed(what, now), zone)
+    then = datetime.fromtimestamp(now.wall - elapsed(what or now, now), zone)
     return then.strftime("%H:%M" if then.date() == datetime.fromtimestamp(now.wall, zone).date() else "%Y-%m-%d %H:%M")

@@ -24,6 +24,7 @@ from probe.ledger import reading, writing
 from probe.ledger.file import LedgerError, open_to_read, trouble
 
 PATIENCE = 30.0  # seconds
+_ROUTES_AT_ONCE = 100
 _STEPS = 100_000  # of SQLite's machine between looks at the clock; some ms
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -65,6 +66,14 @@ class Reader:
         """So many equal stretches of time, by route and time; those in which nothing was started are left out. Quick
         where they begin and end on hours, and for long spans on days."""
         return await self._call(reading.strip, since, until, cells, route)
+
+    async def strips(self, since: float, until: float, cells: int) -> AsyncIterator[list[Cell]]:
+        """The strips of all routes, those of some at a time: so many cells as all have make the loop wait when the
+        interpreter looks for garbage among them."""
+        last = await self._call(reading.last_route)
+        for number in range(0, last, _ROUTES_AT_ONCE):
+            numbers = number, number + _ROUTES_AT_ONCE
+            yield await self._call(reading.strip, since, until, cells, None, numbers)
 
     async def latencies(self, route: str, since: float, until: float, points: int) -> list[Point]:
         """So many equal stretches of time, for a chart; those without a latency that counts are left out."""

@@ -57,8 +57,21 @@ def caught_up(db: sqlite3.Connection) -> float | None:
     return min((float(json.loads(value)[0]) for (value,) in marks), default=None)
 
 
-def strip(db: sqlite3.Connection, since: float, until: float, cells: int, route: str | None) -> list[Cell]:
-    """Equal stretches of time, by route and time; those in which nothing was started are left out."""
+def last_route(db: sqlite3.Connection) -> int:
+    """The highest number that a route has; 0: there is none."""
+    return cast(int, db.execute("SELECT ifnull(max(id), 0) FROM routes").fetchone()[0])
+
+
+def strip(
+    db: sqlite3.Connection,
+    since: float,
+    until: float,
+    cells: int,
+    route: str | None,
+    numbers: tuple[int, int] = (0, 1 << 62),
+) -> list[Cell]:
+    """Equal stretches of time, by route and time; those in which nothing was started are left out. `numbers`: only of
+    routes that have one after the first and up to the second."""
     width = (until - since) / cells
     size = next((size for size in (DAY, HOUR) if since % size == 0 and width % size == 0), None)
     counted, group = ", ".join([*(f"sum({name})" for name in COUNTS_AS), "max(worst)"]), "GROUP BY name, cell"
@@ -70,8 +83,11 @@ def strip(db: sqlite3.Connection, since: float, until: float, cells: int, route:
     # The planner does not know that there are few routes, and many cells of each.
     query = f"""SELECT name, :since + :width * CAST(({at} - :since) / :width AS INTEGER) AS cell, {counted}
         FROM routes CROSS JOIN {table} ON route = routes.id AND {at} >= :since AND {at} < :until
-        {"AND size = :size" if size else ""} WHERE :route IS NULL OR name = :route {group} ORDER BY name, cell"""
-    rows = db.execute(query, {"since": since, "until": until, "width": width, "size": size, "route": route})
+        {"AND size = :size" if size else ""}
+        WHERE routes.id > :after AND routes.id <= :upto AND (:route IS NULL OR name = :route)
+        {group} ORDER BY name, cell"""
+    asked = {"since": since, "until": until, "width": width, "size": size, "route": route}
+    rows = db.execute(query, asked | {"after": numbers[0], "upto": numbers[1]})
     return list(map(Cell._make, rows))
 
 

@@ -12,7 +12,7 @@ from probe.page.facts import Figures, Route
 from probe.page.frame import badge, link, row, section, table
 from probe.page.html import Html, join, tag
 from probe.page.overview import legend, says
-from probe.page.strip import SPANS, Span, strip
+from probe.page.strip import SPANS, Span, levels, strip
 from probe.page.words import Speech
 
 _SHOWN = 100  # mails in flight that are shown one by one
@@ -83,8 +83,9 @@ def past(found: Past | None, speech: Speech, public: bool, now: float) -> dict[s
 
 def _strips(found: Past, speech: Speech) -> Html:
     strips = [
-        tag("div", tag("h3", speech.say(name)), strip(cells, SPANS[name], found.until[name], speech))
+        tag("div", tag("h3", speech.say(name)), strip(levels(cells, span, found.until[name]), span, speech))
         for name, cells in found.strips.items()
+        for span in [SPANS[name]]
     ]
     title = tag("h2", speech.say("strip", span=speech.say("90d")), class_="away")
     return tag("section", title, *strips, legend(speech), class_="strips", id="strips")

@@ -18,12 +18,13 @@ from probe.page.facts import Health, Route, Source, public, public_figures, publ
 from probe.page.html import Html, tag
 from probe.page.live import Parts
 from probe.page.past import Past
-from probe.page.strip import SPANS, Span
+from probe.page.strip import SPANS, Span, levels
 from probe.page.words import Speech
 
 _UNUSED = 30  # paces after which parts that nobody watches are forgotten
 _INCIDENTS = 50  # in the table
 _AT_ONCE = 25  # routes that are drawn before others have their turn
+_NOTHING = levels((), SPANS["24h"], 0.0)
 
 
 class Drawing:
@@ -65,15 +66,15 @@ class Drawing:
 
     async def _all(self, speech: Speech, hidden: bool, parts: Parts) -> None:
         now = self._source.now()
-        strips, until, routes = await self._past.strips(now.wall), SPANS["24h"].until(now.wall), list[Route]()
+        days, routes = await self._past.strips(now.wall), list[Route]()
         for number, name in enumerate(self._source.routes()):
             if not number % _AT_ONCE:
                 await asyncio.sleep(0)
             if route := self._shown(name, now, hidden):
                 routes.append(route)
-                said, cells = overview.says(route, speech), strips.get(name, ())
-                key = route.view.state, said, route.sender, route.recipient, until, cells
-                parts.put(f"r-{name}", key, partial(overview.card, route, said, cells, until, speech))
+                said, day = overview.says(route, speech), days.get(name, _NOTHING)
+                key = route.view.state, said, route.sender, route.recipient, day
+                parts.put(f"r-{name}", key, partial(overview.card, route, said, day, speech))
         routes.sort(key=overview.rank)
         parts.arrange({f"r-{route.name}": route for route in routes})
         health, found = self._health(hidden), await self._incidents(routes, now)
@@ -100,9 +101,10 @@ class Drawing:
     async def _incidents(self, routes: list[Route], now: Instant, name: str | None = None) -> list[Incident]:
         """Those that are open as they are now, and of the others what is on record."""
         known = {route.name for route in routes}
-        open_ = [as_of(it, route.view) for route in routes for it in route.view.incidents]
-        over = await self._past.incidents(now.wall, name)
-        return [*sorted(open_, key=lambda it: -it.begin.wall), *(it for it in over if it.route in known)][:_INCIDENTS]
+        open_ = [(it, route.view) for route in routes for it in route.view.incidents]
+        latest = sorted(open_, key=lambda pair: -pair[0].begin.wall)[:_INCIDENTS]
+        over = [it for it in await self._past.incidents(now.wall, name) if it.route in known]
+        return [*(as_of(it, view) for it, view in latest), *over][:_INCIDENTS]
 
 
 def _now(speech: Speech, now: Instant) -> Html:

@@ -8,20 +8,23 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+import zlib
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import Any, get_args
 
 from aiohttp import web
 
+from probe.core.accepts import takes_gzip
 from probe.core.phrases import Language
 from probe.core.trouble import RouteState
 from probe.page import detail, overview
 from probe.page.assets import assets, paths
 from probe.page.drawing import Drawing
 from probe.page.facts import Route, Source
-from probe.page.frame import address, document
+from probe.page.frame import address, body, head
 from probe.page.html import Html, tag
 from probe.page.live import Parts, event
 from probe.page.past import Past
@@ -39,7 +42,7 @@ _HEADERS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_FRESH = {"Cache-Control": "no-store", "Vary": "Accept-Language"}
+_FRESH = {"Cache-Control": "no-store", "Vary": "Accept-Language, Accept-Encoding"}
 _FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
@@ -51,6 +54,7 @@ class Face:
         self._source, self._zone, self._pace = source, zone, pace
         self._drawing = Drawing(source, past, pace)
         self._ending = asyncio.Event()
+        assets()  # no request has to wait until they are read and packed
         self.viewers = 0
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -74,48 +78,63 @@ class Face:
 
     # -- the pages -----------------------------------------------------------------------------------------------
 
-    async def _overview(self, request: web.Request) -> web.Response:
+    async def _overview(self, request: web.Request) -> web.StreamResponse:
         speech, asked = self._speech(request), _asked(request)
-        parts = await self._drawing.parts(speech, "")
-        fragments = dict(parts.html)
-        if any(asked.values()):
-            fragments["head"] = self._drawing.head(parts, speech, asked)
-        form = overview.search(speech, **asked)
-        metrics = not self._source.is_public()
-        content = overview.content(fragments, list(_wanted(parts, asked)), form, speech, metrics)
-        return self._page(request, speech, speech.say("title"), content, parts, ["page.js"], asked)
 
-    async def _detail(self, request: web.Request) -> web.Response:
+        async def content() -> tuple[Iterable[Html], Parts]:
+            parts = await self._drawing.parts(speech, "")
+            fragments = dict(parts.html)  # while they are sent, others may be drawn
+            if any(asked.values()):
+                fragments["head"] = self._drawing.head(parts, speech, asked)
+            form, metrics = overview.search(speech, **asked), not self._source.is_public()
+            return overview.content(fragments, list(_wanted(parts, asked)), form, speech, metrics), parts
+
+        return await self._page(request, speech, speech.say("title"), content, ["page.js"], asked)
+
+    async def _detail(self, request: web.Request) -> web.StreamResponse:
         speech = self._speech(request)
         route = self._drawing.route(request.match_info["name"])
         if route is None:
-            text = tag("p", speech.say("not_found"))
-            return self._page(request, speech, speech.say("title"), text, None, [], {}, status=404)
+            return await self._page(request, speech, speech.say("title"), partial(_nothing, speech), [], {}, 404)
         span = _span(request)
-        parts = await self._drawing.parts(speech, route.name, span)
-        content = detail.content(route, parts.html, span, speech)
-        kept = {"span": span.name} if "span" in request.query else {}
-        scripts = ["uplot.js", "chart.js", "page.js"]
-        return self._page(request, speech, f"{route.name} – {speech.say('title')}", content, parts, scripts, kept)
 
-    def _page(
-        self, request: web.Request, speech: Speech, title: str, content: Html, parts: Parts | None,
+        async def content() -> tuple[Iterable[Html], Parts]:
+            parts = await self._drawing.parts(speech, route.name, span)
+            return [detail.content(route, parts.html, span, speech)], parts
+
+        kept = {"span": span.name} if "span" in request.query else {}
+        title, scripts = f"{route.name} – {speech.say('title')}", ["uplot.js", "chart.js", "page.js"]
+        return await self._page(request, speech, title, content, scripts, kept)
+
+    async def _page(
+        self, request: web.Request, speech: Speech, title: str,
+        content: Callable[[], Awaitable[tuple[Iterable[Html], Parts | None]]],
         scripts: list[str], kept: Mapping[str, str], status: int = 200,
-    ) -> web.Response:  # fmt: skip
-        languages: dict[Language, str] = {
-            language: address(request.path, {**kept, "lang": language}) for language in get_args(Language)
-        }
-        data: dict[str, Any] = {}
-        if parts:
-            live = {**kept, "lang": speech.language, "route": request.match_info.get("name", ""), "after": parts.serial}
-            now = self._source.now().wall
-            offset = datetime.fromtimestamp(now, self._zone).utcoffset() or timedelta()
-            data = {"data_stream": address("/live", live), "data_offset": int(offset.total_seconds())}
-        text = document(speech, title, content, paths(), scripts, languages, **data)
-        response = web.Response(text=text, status=status, content_type="text/html", headers={**_HEADERS, **_FRESH})
-        response.headers["Content-Language"] = speech.language
-        response.enable_compression()
+    ) -> web.StreamResponse:  # fmt: skip
+        """Its head is sent at once, and loads what it is made of while the rest is drawn."""
+        response = _Packed(request, status, {**_HEADERS, **_FRESH, "Content-Language": speech.language})
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        with suppress(ConnectionError):  # the viewer has gone
+            await response.send(head(speech, title, paths(), scripts))
+            pieces, parts = await content()
+            languages: dict[Language, str] = {
+                language: address(request.path, {**kept, "lang": language}) for language in get_args(Language)
+            }
+            data = self._stream(request, speech, parts, kept) if parts else {}
+            for piece in body(speech, pieces, languages, **data):
+                await response.send(piece)
+                await asyncio.sleep(0)
+            await response.end()
         return response
+
+    def _stream(self, request: web.Request, speech: Speech, parts: Parts, kept: Mapping[str, str]) -> dict[str, Any]:
+        """What the page's scripts are told."""
+        live = {**kept, "lang": speech.language, "route": request.match_info.get("name", ""), "after": parts.serial}
+        now = self._source.now().wall
+        offset = datetime.fromtimestamp(now, self._zone).utcoffset() or timedelta()
+        return {"data_stream": address("/live", live), "data_offset": int(offset.total_seconds())}
 
     # -- what changes --------------------------------------------------------------------------------------------
 
@@ -147,19 +166,31 @@ class Face:
             parts = await self._drawing.parts(speech, name, span)
             if serial > parts.serial:
                 serial = 0  # of a time before the clock was set back
-            wanted = _wanted(parts, asked)
-            said = parts.since(serial, wanted, wanted.keys() if shown is None else shown)
-            serial, shown = parts.serial, wanted.keys()
-            news = said.get("html")
-            if isinstance(news, dict) and "head" in news and any(asked.values()):
-                news["head"] = self._drawing.head(parts, speech, asked)
-            if said or loop.time() - quiet >= _HEARTBEAT * self._pace:
+            if any(asked.values()):
+                wanted = _wanted(parts, asked)
+                news = self._some(parts, speech, asked, serial, wanted, wanted.keys() if shown is None else shown)
+                shown = wanted.keys()
+            else:
+                news = parts.news(serial)
+            serial = parts.serial
+            if news or loop.time() - quiet >= _HEARTBEAT * self._pace:
                 quiet = loop.time()
                 async with asyncio.timeout(_PATIENCE * self._pace):
-                    await response.write(event(serial, said) if said else b":\n\n")
+                    await response.write(news or b":\n\n")
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pace):
                     await self._ending.wait()
+
+    def _some(
+        self, parts: Parts, speech: Speech, asked: Mapping[str, str], serial: int, wanted: Mapping[str, Route],
+        shown: Collection[str],
+    ) -> bytes:  # fmt: skip
+        """News for a viewer of some of the routes, who has a headline of his own."""
+        said = parts.since(serial, wanted, shown)
+        html = said.get("html")
+        if isinstance(html, dict) and "head" in html:
+            html["head"] = self._drawing.head(parts, speech, asked)
+        return event(parts.serial, said) if said else b""
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -171,9 +202,35 @@ class Face:
         if request.headers.get("If-None-Match") == asset.etag:
             return web.Response(status=304, headers=headers)
         headers["Content-Type"] = asset.content_type
-        if "gzip" in request.headers.get("Accept-Encoding", ""):
+        if takes_gzip(request.headers.get("Accept-Encoding", "")):
             return web.Response(body=asset.zipped, headers={**headers, "Content-Encoding": "gzip"})
         return web.Response(body=asset.body, headers=headers)
+
+
+class _Packed(web.StreamResponse):
+    """An answer that is sent in pieces, packed for who takes that; each can be shown before the next one is made."""
+
+    def __init__(self, request: web.Request, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status=status, headers=headers)
+        self.content_type, self.charset = "text/html", "utf-8"
+        self._packer = zlib.compressobj(wbits=31) if takes_gzip(request.headers.get("Accept-Encoding", "")) else None
+        if self._packer:
+            self.headers["Content-Encoding"] = "gzip"
+
+    async def send(self, text: str) -> None:
+        """Raises ConnectionError where nobody reads any more."""
+        piece = text.encode()
+        if self._packer:
+            piece = self._packer.compress(piece) + self._packer.flush(zlib.Z_SYNC_FLUSH)
+        await self.write(piece)
+
+    async def end(self) -> None:
+        """Nothing follows."""
+        await self.write_eof(self._packer.flush() if self._packer else b"")
+
+
+async def _nothing(speech: Speech) -> tuple[Iterable[Html], None]:
+    return [tag("p", speech.say("not_found"))], None
 
 
 def _asked(request: web.Request) -> dict[str, str]:

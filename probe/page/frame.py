@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from urllib.parse import quote, urlencode
 
 from probe.core.phrases import Language
 from probe.core.trouble import RouteState
-from probe.page.html import Html, join, tag
+from probe.page.html import Html, join, opened, tag
 from probe.page.words import WORDS, Speech
 
 # Each state has a shape of its own, for who does not see its colour: paths in a box of 16.
@@ -28,6 +29,7 @@ SHAPES = tag(
 )
 
 
+@lru_cache(64)
 def badge(state: RouteState, speech: Speech) -> Html:
     """A state, by shape and in words."""
     return tag("span", icon(state), speech.state(state), class_=f"badge {state}")
@@ -69,17 +71,9 @@ def address(path: str, query: Mapping[str, object]) -> str:
     return quote(path) + (f"?{asked}" if asked else "")
 
 
-def document(
-    speech: Speech,
-    title: str,
-    content: Html,
-    static: Mapping[str, str],
-    scripts: Iterable[str],
-    languages: Mapping[Language, str],
-    **data: object,
-) -> str:
-    """A whole page. `languages`: where it is in each; `data`: what its scripts are told."""
-    head = tag(
+def head(speech: Speech, title: str, static: Mapping[str, str], scripts: Iterable[str]) -> Html:
+    """How a page begins; nobody need be asked for it."""
+    made = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("title", title),
@@ -89,6 +83,11 @@ def document(
         *(tag("link", rel="stylesheet", href=static[name]) for name in ("uplot.css", "page.css")),
         *(tag("script", src=static[name], defer=True) for name in scripts),
     )
+    return Html(f"<!DOCTYPE html>\n{opened('html', lang=speech.language)}{made}")
+
+
+def body(speech: Speech, content: Iterable[Html], languages: Mapping[Language, str], **data: object) -> Iterator[Html]:
+    """The rest of it, in pieces. `languages`: where it is in each; `data`: what its scripts are told."""
     others = [
         tag("a", WORDS[language]["language"], href=path, lang=language, hreflang=language, rel="alternate",
             aria_current="true" if language == speech.language else None)
@@ -101,8 +100,9 @@ def document(
         tag("nav", *others, aria_label=f"{WORDS['en']['language']}, {WORDS['de']['language']}"),
     )
     said = tag("p", id="said", class_="away", role="status")
-    body = tag("body", SHAPES, top, tag("main", content, id="content", tabindex="-1"), said, **data)
-    return f"<!DOCTYPE html>\n{tag('html', head, body, lang=speech.language)}"
+    yield join([opened("body", **data), SHAPES, top, opened("main", id="content", tabindex="-1")])
+    yield from content
+    yield Html(f"</main>{said}</body></html>")
 
 
 def section(title: str, *content: str, id_: str | None = None) -> Html:

@@ -18,10 +18,13 @@ class Html(str):
 def tag(name: str, /, *children: str, **attributes: object) -> Html:
     """An element. `class_` and `aria_label` become class and aria-label; True is an attribute without a value, None and
     False are none."""
-    opened = "".join([_attribute(key, value) for key, value in attributes.items() if value is not None])
-    if name in _VOID:
-        return Html(f"<{name}{opened}>")
-    return Html(f"<{name}{opened}>{join(children)}</{name}>")
+    begin = opened(name, **attributes)
+    return begin if name in _VOID else Html(f"{begin}{join(children)}</{name}>")
+
+
+def opened(name: str, /, **attributes: object) -> Html:
+    """The beginning of an element; whoever asks for it writes the end."""
+    return Html(f"<{name}{''.join([_attribute(key, it) for key, it in attributes.items() if it is not None])}>")
 
 
 def join(children: Iterable[str]) -> Html:

@@ -33,6 +33,7 @@ class Parts:
     _key: object = None
     _changed: dict[str, int] = field(default_factory=dict)
     _ordered: int = 0
+    _said: dict[int, bytes] = field(default_factory=dict)  # to those who watch all, by the serial that they had
     _made: float = float("-inf")
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -43,6 +44,7 @@ class Parts:
         async with self._lock:
             if loop.time() - self._made >= 0.9 * self.every:
                 self.serial = max(self.serial + 1, int(self.clock() * 1000))
+                self._said.clear()
                 await self.make(self)
                 self._made = loop.time()
 
@@ -85,6 +87,13 @@ class Parts:
         if self._ordered > serial or wanted.keys() != shown:
             said["order"] = list(wanted)
         return said
+
+    def news(self, serial: int) -> bytes:
+        """The same for a viewer of all of them, as an event; b"": nothing has. Those with the same serial share it."""
+        if serial not in self._said:
+            said = self.since(serial, self.routes, self.routes.keys())
+            self._said[serial] = event(self.serial, said) if said else b""
+        return self._said[serial]
 
 
 def event(serial: int, said: Mapping[str, object]) -> bytes:

@@ -6,21 +6,22 @@ Rule: what is shown of a route changes only when it says something new, so that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
-from probe.core.history import Cell
 from probe.core.phrases import end, sentence, trouble
 from probe.core.trouble import Incident, RouteState
 from probe.page.facts import Health, Route
 from probe.page.frame import badge, icon, link, row, section, table
-from probe.page.html import Html, join, tag
-from probe.page.strip import SPANS, strip
+from probe.page.html import Html, join, opened, tag
+from probe.page.strip import SPANS, Levels, strip
 from probe.page.words import Speech
 
 _S = RouteState
 WORST_FIRST = (_S.STUCK, _S.FAILING, _S.BLIND, _S.RECOVERING, _S.SLOW, _S.UNKNOWN, _S.OK)
 _RANKS = {state: rank for rank, state in enumerate(WORST_FIRST)}
 _HELD = {_S.STUCK, _S.RECOVERING, _S.SLOW}  # among these the one that has held mail for longest is worse
+_AT_ONCE = 50  # routes in a piece
 _TROUBLE = {*WORST_FIRST} - {_S.OK, _S.UNKNOWN}
 
 
@@ -35,8 +36,8 @@ def says(route: Route, speech: Speech) -> str:
     return sentence(route.view, speech.language, speech.zone).partition(": ")[2]
 
 
-def card(route: Route, said: str, cells: Sequence[Cell], until: float, speech: Speech) -> Html:
-    """A route in a line; `said` of it."""
+def card(route: Route, said: str, levels: Levels, speech: Speech) -> Html:
+    """A route in a line; `said` of it, and how its last day was."""
     view = route.view
     people = f"{route.sender} → {route.recipient}" if route.sender else ""
     name = link(f"/route/{route.name}", route.name, lang=speech.language)
@@ -45,7 +46,7 @@ def card(route: Route, said: str, cells: Sequence[Cell], until: float, speech: S
         badge(view.state, speech),
         tag("div", tag("h3", name), tag("small", people) if people else ""),
         tag("p", said),
-        strip(cells, SPANS["24h"], until, speech),
+        strip(levels, SPANS["24h"], speech),
         id=f"r-{route.name}",
         class_="card",
         data_state=view.state,
@@ -137,20 +138,26 @@ def incidents(found: Sequence[Incident], now: float, speech: Speech, named: bool
 
 def matches(route: Route, state: str, q: str) -> bool:
     """Whether it is among those that were asked for."""
-    text = f"{route.name} {route.sender} {route.recipient}".casefold()
-    return (not state or route.view.state == state) and q.casefold() in text
+    return (not state or route.view.state == state) and q.casefold() in _text(route.name, route.sender, route.recipient)
 
 
-def content(fragments: Mapping[str, Html], order: Sequence[str], form: Html, speech: Speech, metrics: bool) -> Html:
-    """The page of these fragments."""
-    cards = [fragments[name] for name in order]
-    nothing = tag("p", speech.say("nothing"), id="nothing", hidden=bool(cards))
-    return join([
-        fragments["head"],
-        form,
-        tag("h2", speech.say("all"), class_="away"),
-        tag("ul", *cards, id="routes"),
-        nothing,
+@lru_cache(4096)  # whoever watches some of the routes asks for all of them once a second
+def _text(*of: str) -> str:
+    return " ".join(of).casefold()
+
+
+def content(
+    fragments: Mapping[str, Html], order: Sequence[str], form: Html, speech: Speech, metrics: bool
+) -> Iterator[Html]:
+    """The page of these fragments, in pieces: the worst routes are in the first one."""
+    begin = [fragments["head"], form, tag("h2", speech.say("all"), class_="away"), opened("ul", id="routes")]
+    for number in range(0, len(order), _AT_ONCE):
+        yield join([*begin, *(fragments[name] for name in order[number : number + _AT_ONCE])])
+        begin = []
+    yield join([
+        *begin,
+        Html("</ul>"),
+        tag("p", speech.say("nothing"), id="nothing", hidden=bool(order)),
         legend(speech),
         fragments["incidents"],
         fragments["own"],

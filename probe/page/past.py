@@ -1,27 +1,24 @@
-"""What is on record, asked for seldom: an answer serves everybody for a while.
+"""What is on record, as pages show it.
 
-Rule: however many look at a page, a question is asked once at a time. A record that
-cannot be read is no error here: the answer is None.
+Rule: however many look, the record is asked once in a while. That it cannot be read is no error: the answer is None.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from itertools import groupby
+from typing import Protocol, TypeVar
 
 from probe.core.history import Cell, IncidentRow, Point, Summary, Totals
 from probe.core.plain import typed
 from probe.core.state import OPEN, State
 from probe.core.trouble import Incident
 from probe.page import detail
-from probe.page.strip import SPANS, Span
+from probe.page.strip import SPANS, Levels, Span, levels
 
 log = logging.getLogger("mailprobe.page")
 
-_FRESH = 30.0  # seconds for which an answer is good
-_KEPT = 200  # answers
 _RECENT = 15  # mails
 _INCIDENTS = 50
 _ENDED = tuple(state for state in State if state not in OPEN)  # those in flight have a table of their own
@@ -31,7 +28,8 @@ _T = TypeVar("_T")
 class Reader(Protocol):
     """Who answers; ledger.Reader is one."""
 
-    async def strip(self, since: float, until: float, cells: int, route: str | None = None) -> list[Cell]: ...
+    async def strip(self, since: float, until: float, cells: int, route: str) -> list[Cell]: ...
+    def strips(self, since: float, until: float, cells: int) -> AsyncIterator[list[Cell]]: ...
     async def latencies(self, route: str, since: float, until: float, points: int) -> list[Point]: ...
     async def totals(self, route: str, since: float, until: float) -> Totals: ...
     async def incidents(self, since: float, until: float, route: str | None = None) -> list[IncidentRow]: ...
@@ -40,29 +38,42 @@ class Reader(Protocol):
     ) -> list[Summary]: ...
 
 
+class Memory(Protocol):
+    """Who remembers answers; seldom.Seldom is one."""
+
+    async def ask(self, key: Hashable, question: Callable[[], Awaitable[_T]]) -> _T: ...
+
+
 class Past:
     """Answers about the past. Times are Unix times."""
 
-    def __init__(self, reader: Reader, failure: type[Exception]) -> None:
+    def __init__(self, reader: Reader, memory: Memory, failure: type[Exception]) -> None:
         """`failure`: what the reader raises when it cannot answer."""
-        self._reader, self._failure = reader, failure
-        self._answers: dict[tuple[str, ...], tuple[float, asyncio.Future[Any]]] = {}
+        self._reader, self._memory, self._failure = reader, memory, failure
 
-    async def strips(self, now: float) -> dict[str, list[Cell]]:
-        """Of every route the last day."""
-        span, found = SPANS["24h"], dict[str, list[Cell]]()
+    async def strips(self, now: float) -> Mapping[str, Levels]:
+        """Of every route how the last day was."""
+        span = SPANS["24h"]
         until = span.until(now)
-        cells = await self._ask(("strips",), lambda: self._reader.strip(until - span.seconds, until, span.cells))
-        for cell in cells or ():
-            found.setdefault(cell.route, []).append(cell)
-        return found
 
-    async def incidents(self, now: float, route: str | None = None) -> list[Incident]:
+        async def ask() -> dict[str, Levels]:
+            found = {}
+            async for some in self._reader.strips(until - span.seconds, until, span.cells):
+                for route, cells in groupby(some, lambda cell: cell.route):
+                    found[route] = levels(cells, span, until)
+            return found
+
+        return await self._ask(("strips", until), ask) or {}
+
+    async def incidents(self, now: float, route: str | None = None) -> Sequence[Incident]:
         """The incidents of the last 90 days that are over, the latest first."""
-        key = ("incidents", route or "")
-        rows = await self._ask(key, lambda: self._reader.incidents(now - SPANS["90d"].seconds, now + 1.0, route))
-        ended = [row for row in rows or () if row.end is not None][-_INCIDENTS:]
-        return [typed(Incident, dict(row.record)) for row in reversed(ended)]
+
+        async def ask() -> list[Incident]:
+            rows = await self._reader.incidents(now - SPANS["90d"].seconds, now + 1.0, route)
+            ended = [row for row in rows if row.end is not None][-_INCIDENTS:]
+            return [typed(Incident, dict(row.record)) for row in reversed(ended)]
+
+        return await self._ask(("incidents", route), ask) or ()
 
     async def detail(self, route: str, span: Span, now: float) -> detail.Past | None:
         """All that a route's page shows; None: the record cannot be read."""
@@ -82,20 +93,15 @@ class Past:
 
         return await self._ask(("detail", route, span.name), ask)
 
-    async def _ask(self, key: tuple[str, ...], question: Callable[[], Awaitable[_T]]) -> _T | None:
-        now = asyncio.get_running_loop().time()
-        began, answer = self._answers.get(key, (0.0, None))
-        if answer is None or (answer.done() and now - began > _FRESH):
-            if len(self._answers) >= _KEPT:
-                self._answers = {k: it for k, it in self._answers.items() if now - it[0] <= _FRESH}
-            answer = asyncio.ensure_future(self._answer(question))
-            self._answers[key] = now, answer
-        found: _T | None = await asyncio.shield(answer)  # whoever asked first may go away
-        return found
+    async def _ask(self, key: Hashable, question: Callable[[], Awaitable[_T]]) -> _T | None:
+        async def told() -> _T:
+            try:
+                return await question()
+            except self._failure as error:
+                log.warning("the page cannot read the record: %s", error)
+                raise
 
-    async def _answer(self, question: Callable[[], Awaitable[_T]]) -> _T | None:
         try:
-            return await question()
-        except self._failure as error:
-            log.warning("the page cannot read the record: %s", error)
+            return await self._memory.ask(key, told)
+        except self._failure:
             return None

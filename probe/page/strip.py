@@ -5,7 +5,7 @@ Rule: the height tells what the colour tells.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from probe.page.html import Html, tag
 from probe.page.words import Speech
 
 Level = Literal["good", "some", "bad", "dark"]
+Levels = tuple[Level | None, ...]
 _HEIGHTS: Mapping[Level, int] = {"good": 5, "some": 10, "bad": 16, "dark": 3}
 _TALL = 16
 
@@ -49,22 +50,23 @@ def level(cell: Cell) -> Level | None:
     return "good" if cell.measured else None
 
 
-def strip(cells: Sequence[Cell], span: Span, until: float, speech: Speech) -> Html:
-    """The picture, and what it shows in words."""
+def levels(cells: Iterable[Cell], span: Span, until: float) -> Levels:
+    """How bad each stretch was."""
     width, begin = span.seconds / span.cells, until - span.seconds
-    levels: list[Level | None] = [None] * span.cells
+    found: list[Level | None] = [None] * span.cells
     for cell in cells:
         place = round((cell.begin - begin) / width)
         if 0 <= place < span.cells:
-            levels[place] = level(cell)
-    return _drawn(tuple(levels), span.name, speech)
+            found[place] = level(cell)
+    return tuple(found)
 
 
 @lru_cache(4096)  # most routes are fine
-def _drawn(levels: tuple[Level | None, ...], span: str, speech: Speech) -> Html:
+def strip(levels: Levels, span: Span, speech: Speech) -> Html:
+    """The picture, and what it shows in words."""
     measured = [one for one in levels if one]
     words = speech.say("cells", good=measured.count("good"), measured=len(measured)) if measured else None
-    label = f"{speech.say('strip', span=speech.say(span))}: {words or speech.say('cells.none')}"
+    label = f"{speech.say('strip', span=speech.say(span.name))}: {words or speech.say('cells.none')}"
     # Stretches that are alike are one line of dashes: pages stay small.
     paths = [_line(name, height, levels) for name, height in _HEIGHTS.items() if name in levels]
     base = tag("path", class_="void", d=f"M0 {_TALL - 1}h{len(levels)}")
