@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import inf
 from typing import Any, Protocol
 
 from probe.core.events import Expired, Instant, Traced, elapsed
@@ -61,6 +62,8 @@ class Incidents(Sink):
                 if before:
                     tracker.load(before.dump())
             trackers[name] = tracker
+        for name in self._trackers.keys() - trackers.keys():
+            self._leave(name, self._trackers[name])
         self._trackers = trackers
 
     def observe(self, outcome: Outcome) -> None:
@@ -100,18 +103,26 @@ class Incidents(Sink):
                 news[change.incident.name] = change.incident
                 self._urgent |= not isinstance(change, Updated)
 
+    def _leave(self, route: str, tracker: Tracker) -> None:
+        """It is not configured any more: nobody will tell how what is open goes on."""
+        self._unkept.setdefault(route, {})
+        self._take(route, [Closed(replace(it, origin="left")) for it in tracker.cut()])
+
     # -- memory --------------------------------------------------------------------------------------------------
 
     async def restore(self, shelf: Shelf, now: Instant) -> None:
         """Go on where the last run ended. Raises LedgerError."""
         for key, data in (await shelf.memory(_MEMORY)).items():
-            tracker = self._trackers.get(key.removeprefix(_MEMORY))
-            if tracker is None:
-                continue
+            name = key.removeprefix(_MEMORY)
+            tracker = self._trackers.get(name) or Tracker(Route(name, "", "", lost_after=inf))
             try:
                 tracker.load(data)
             except ValueError as error:
-                log.warning(line("incidents_forgotten", route=tracker.route.name, reason=error))
+                log.warning(line("incidents_forgotten", route=name, reason=error))
+                self._unkept.setdefault(name, {})
+                continue
+            if name not in self._trackers:
+                self._leave(name, tracker)
                 continue
             for name in tracker.held():
                 probe = await shelf.find(name)
@@ -131,7 +142,8 @@ class Incidents(Sink):
     async def _save(self, shelf: Shelf, routes: list[str]) -> None:
         news = {route: self._unkept.pop(route) for route in routes}
         rows = [incident_row(it) for its in news.values() for it in its.values()]
-        memory = {_MEMORY + route: self._trackers[route].dump() for route in routes if route in self._trackers}
+        followed = {route: self._trackers.get(route) for route in routes}
+        memory = {_MEMORY + route: tracker.dump() if tracker else None for route, tracker in followed.items()}
         try:
             await shelf.save(rows, memory)
         except BaseException:

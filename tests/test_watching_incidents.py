@@ -237,6 +237,42 @@ async def test_a_route_that_changes_goes_on_and_one_that_is_removed_is_forgotten
     assert day.incidents.view("r", instant(303.0)) is None
 
 
+async def test_an_incident_of_a_route_that_is_removed_lasted_until_then_at_least(day: Day) -> None:
+    await day.happens(*HELD)
+    await day.at(302.0)
+    day.incidents.follow({})
+    await day.incidents.keep(day.ledger, instant(303.0))
+    assert await day.on_record() == [("late", 1.0, 302.0)]
+    day.incidents.follow(ROUTES)
+    await day.happens(arrived(400.0, "a", not_before=399.0))
+    for number in range(4):
+        await day.happens(*comes(f"b{number}", 420.0 + 150.0 * number))
+    assert await day.at(900.0) is RouteState.OK
+    assert await day.on_record() == [("late", 1.0, 302.0), ("late", 1.0, 420.5)]
+
+
+async def test_an_incident_of_a_route_that_is_gone_at_the_next_start_lasted_until_the_last_one_s_end(day: Day) -> None:
+    await day.happens(*HELD)
+    await day.at(302.0)
+    for _ in range(2):
+        day.incidents = Incidents({})
+        await day.incidents.restore(day.ledger, instant(5000.0))
+        await day.incidents.keep(day.ledger, instant(5001.0))
+        assert await day.on_record() == [("late", 1.0, 302.0)]
+        assert await day.ledger.memory() == {}
+
+
+async def test_who_was_blind_on_a_route_that_is_removed_was_so_until_the_last_look(day: Day) -> None:
+    for second in range(100):
+        day.incidents.tick(instant(second), {}, {"own": second == 0})
+    day.incidents.follow({})
+    await day.incidents.keep(day.ledger, instant(100.0))
+    assert await day.on_record() == [("blind", 1.0, 99.0)]
+    with closing(Reader(day.path)) as reader:
+        [row] = await reader.incidents(0.0, 1e12)
+    assert (row.record["peak"], row.record["origin"]) == (98.0, "left")
+
+
 def test_nobody_watched_is_blind() -> None:
     incidents = Incidents(ROUTES)
 

@@ -96,8 +96,8 @@ class Ledger:
         return await self._call(writing.counts)
 
     async def save(self, incidents: Iterable[IncidentRow] = (), memory: Mapping[str, Any] | None = None) -> None:
-        """Put these incidents on record, new or as they are by now, and remember this by name, as JSON: in one
-        transaction, and for good."""
+        """Put these incidents on record, new or as they are by now, and remember this by name, as JSON (None:
+        nothing): in one transaction, and for good."""
         await self._call(writing.save, list(incidents), memory or {})
 
     async def memory(self, prefix: str = "") -> dict[str, Any]:
