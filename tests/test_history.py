@@ -463,6 +463,24 @@ async def test_catching_up_goes_on_where_it_was_killed(path: Path, tmp_path: Pat
         assert await told_of(reader) == wanted
 
 
+@pytest.mark.parametrize("settled", [0.0, 9 * DAY])  # the sweep comes days after it, or nothing is left for it
+async def test_what_finishes_while_an_older_ledger_is_caught_up_with_is_chained_once(
+    path: Path, settled: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chaining, "_AT_ONCE", 16)
+    older(path, 2, chain.from_iterable(live(n, "r", float(n), PATHS[State.DELIVERED]) for n in range(20)))
+    async with opened(path) as (ledger, reader):
+        await ledger.catch_up(BEGIN + settled, BEGIN + 60.0)
+        events = live(20, "r", 20.0, PATHS[State.DELIVERED])
+        await ledger.commit(events, [make_probe(*events)], (), [events[0].probe])
+        for at in (settled, 9 * DAY):
+            while await ledger.catch_up(BEGIN + at, BEGIN + 9 * DAY) or await reader.caught_up() is not None:
+                pass
+        life = await reader.life(events[0].probe)
+        assert life is not None
+        assert len(life.links) == 1
+
+
 async def test_a_finished_probe_that_was_not_chained_is_chained_when_it_is_settled(path: Path) -> None:
     async with opened(path) as (ledger, reader):
         events = live(1, "r", 0.0, PATHS[State.DELIVERED])

@@ -81,6 +81,8 @@ CREATE TRIGGER probes_go AFTER DELETE ON probes BEGIN
 VERSION = len(SCHEMA)
 IS_OPEN = "state IN ({})".format(", ".join(f"'{state.value}'" for state in sorted(OPEN)))
 OF_NOTE = "(missed IS NOT NULL OR status IS NOT NULL OR state IN ('lost', 'found'))"  # what its index is made for
+SUMMARISED = """EXISTS (SELECT 1 FROM summaries JOIN routes ON routes.id = summaries.route WHERE
+  (name, summaries.started, summaries.probe) = (probes.route, probes.started, probes.id))"""
 COUNTS = "latency IS NOT NULL AND doubtful = 0"
 COUNTS_AS = {  # what one summary adds to its cells
     "sent": "1",
