@@ -41,7 +41,8 @@ from probe.core.events import (
 from probe.core.state import State, advance
 from probe.core.written import fields, typed
 from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, writing
-from probe.ledger.schema import SCHEMA
+from probe.ledger.records import load
+from probe.ledger.schema import IS_OPEN, SCHEMA
 
 from .make import (
     PATHS,
@@ -153,6 +154,29 @@ async def test_events_of_many_commits_make_one_life(path: Path) -> None:
             assert await ledger.find(PROBE) == probe
         assert await ledger.counts() == {("r", State.FOUND): 1}
         assert await ledger.find("no such probe") is None
+
+
+async def test_what_is_open_or_young_is_found_without_a_look_at_anything_else(path: Path) -> None:
+    def steps() -> tuple[int, int]:
+        """Of SQLite's machine, in tens."""
+        counted: list[int] = []
+        with closing(sqlite3.connect(path)) as db:
+            db.set_progress_handler(lambda: counted.append(1), 10)
+            assert len(load(db, IS_OPEN, ())) == 1
+            number = len(counted)
+            assert len(load(db, "started >= ?", (instant(900.0).wall,))) == 1
+            return number, len(counted) - number
+
+    def later(event: Event) -> Event:
+        return dataclasses.replace(event, at=event.at.shifted(999.0))
+
+    async with opened(path) as ledger:
+        young = with_id(0, *map(later, PATHS[State.ACCEPTED]))
+        await ledger.commit(young, [make_probe(*young)])
+        before = steps()
+        old = [with_id(number, *PATHS[State.DELIVERED]) for number in range(1, 200)]
+        await ledger.commit([event for life in old for event in life], [make_probe(*life) for life in old])
+        assert steps() == pytest.approx(before, abs=3)
 
 
 async def test_open_probes_come_oldest_first_and_interleaved_events_find_their_own(path: Path) -> None:
