@@ -87,15 +87,13 @@ class Prober:
         self._cursors = await self._ledger.cursors()
         last = await self._ledger.last_record()
         self.away = self.clock().wall - last if last else None
-        probes, judged_until = {probe.id: probe for probe in await self._ledger.open_probes()}, last
-        if longest := max((d for route in self.settings.routes.values() for d in route.deadlines), default=0.0):
-            # Not the last record: a run may have ended before it judged what had passed while none was.
-            judged_until = await self._ledger.last_judgement()
-            young = await self._ledger.started_since(judged_until - longest - _LONGEST_SUBMISSION)
-            probes.update({probe.id: probe for probe in young})
-        self.recorder.resume(probes.values(), await self._ledger.counts(), judged_until)
+        longest = max((d for route in self.settings.routes.values() for d in route.deadlines), default=0.0)
+        # Not the last record: a run may have ended before it judged what had passed while none was.
+        judged_until = await self._ledger.last_judgement()
+        probes = await self._ledger.unfinished(judged_until - longest - _LONGEST_SUBMISSION)
+        self.recorder.resume(probes, await self._ledger.counts(), judged_until)
         self.tracer.learn(await self._ledger.recent_headers())
-        for probe in probes.values():
+        for probe in probes:
             if probe.submitted is None:
                 # We were stopped in the middle of its submission: nobody knows whether the server took it.
                 self.recorder.put(Unconfirmed(probe.id, self.clock(), probe.started, "restart"))

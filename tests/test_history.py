@@ -38,6 +38,7 @@ from .make import (
     accepted,
     arrived,
     bounced,
+    every_probe,
     expired,
     judged,
     make_probe,
@@ -416,7 +417,7 @@ async def test_an_older_ledger_is_caught_up_with_until_nothing_tells_it_from_a_n
             pass
         assert await reader.caught_up() is None
         assert await told_of(reader) == wanted
-        assert len(await ledger.open_probes()) == sum(make_probe(*life).state in OPEN for life in lives)
+        assert len(await ledger.unfinished()) == sum(make_probe(*life).state in OPEN for life in lives)
         for route in await reader.routes():
             [head] = await reader.days(route, 0.0, BEGIN + 99 * DAY)
             links = await reader.links(route, 0, head.number)
@@ -681,7 +682,7 @@ async def test_the_ledger_that_the_bench_makes_is_one_that_a_daemon_could_have_w
     await asyncio.to_thread(years.make, path, 3, 900, until)
     async with opened(path) as (ledger, reader):
         found: dict[str, Summary] = {}
-        for probe in await ledger.started_since(0.0):
+        for probe in every_probe(ledger):
             life = await reader.life(probe.id)
             assert life is not None
             found[probe.id] = life.summary
