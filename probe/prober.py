@@ -11,6 +11,7 @@ import random
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from math import inf
 
 from probe.core.dsn import Notice, looks_like_notice, read_notice
 from probe.core.events import (
@@ -75,6 +76,7 @@ class Prober:
         self._submitters: dict[str, Submitter] = {}
         self._tokens: dict[str, Tokens] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._under_way: dict[str, Sending] = {}  # submissions that run: the recorder may not know of them yet
         self._senders: frozenset[str] = frozenset()
         self._names: dict[str, list[str]] = {}  # of the accounts that have this address
         self._cursors: dict[tuple[str, str], Cursor] = {}
@@ -167,22 +169,30 @@ class Prober:
                 self._stop_sending(name)
                 self._stop_watching(name)
         # Bounces come to the sender. Mail in flight is waited for, though its route may be gone.
-        awaited = {probe.recipient for probe in self.recorder.probes.values() if probe.state in OPEN}
         used = {name for route in settings.routes.values() for name in (route.sender, route.recipient)}
-        used |= {name for name, account in settings.accounts.items() if account.address in awaited}
+        waiting = self._waiting()
+        used |= {name for address in waiting for name in self._names.get(address, ())}
         for name, account in settings.accounts.items():
             if account.smtp and name not in self._submitters:
                 tokens = self._tokens_of(account)
                 self._submitters[name] = Submitter(account, self.clock, self._rng, timeout=self._timeout, tokens=tokens)
             if account.imap and name not in self.watchers and name in used:
-                self._watch(account)
+                self._watch(account, waiting.get(account.address))
         for name in self.watchers.keys() - used:
             self._stop_watching(name)
         self.recorder.replan()
 
-    def _watch(self, account: Account) -> None:
-        concerned = [p for p in self.recorder.probes.values() if account.address in (p.recipient, p.sender)]
-        waiting = [probe.started.wall for probe in concerned if probe.state in OPEN]
+    def _waiting(self) -> dict[str, float]:
+        """Since when something of ours may come to which addresses, in Unix time."""
+        under_way = [(it.at, it.recipient, it.sender) for it in self._under_way.values()]
+        probes = [(it.started, it.recipient, it.sender) for it in self.recorder.probes.values() if it.state in OPEN]
+        waiting = dict[str, float]()
+        for started, *addresses in (*under_way, *probes):
+            for address in addresses:
+                waiting[address] = min(started.wall, waiting.get(address, inf))
+        return waiting
+
+    def _watch(self, account: Account, since: float | None) -> None:
         watcher = Watcher(
             account,
             self,
@@ -192,7 +202,7 @@ class Prober:
             recognise=self._recognise,
             worth_reading=lambda head: looks_like_notice(head) or worth_reading(head, self._senders),
             cursors=[cursor for (name, _), cursor in self._cursors.items() if name == account.name],
-            backlog_since=min(waiting, default=None),
+            backlog_since=since,
             timeout=self._timeout,
             tokens=self._tokens_of(account),
         )
@@ -253,9 +263,12 @@ class Prober:
                 recording.append(sending)
                 await self.recorder.durable(sending)
 
-        submitted = await submitter.submit(
-            sending, content, on_stage, record, mint_envelope_id(self._key, sending.probe)
-        )
+        self._under_way[sending.probe] = sending
+        try:
+            envelope_id = mint_envelope_id(self._key, sending.probe)
+            submitted = await submitter.submit(sending, content, on_stage, record, envelope_id)
+        finally:
+            del self._under_way[sending.probe]
         if not recording:
             self.recorder.put(sending)  # it came to nothing before any content could leave
         match submitted:
