@@ -4,6 +4,7 @@ goes to the log and on record.
 Rules:
 - It is told what the recorder has on disk. What a crash keeps it from remembering is at most _EVERY seconds old, and of
   the mails that were held then the ledger is asked at the next start.
+- An incident goes on record together with its route's memory: a crash between the two would open it a second time.
 - A ledger that cannot be written keeps no incident from being noticed; it is put on record when it can be.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import islice
+from math import inf
 from typing import Any, Protocol
 
 from probe.core.events import Expired, Instant, Traced, elapsed
@@ -27,7 +28,7 @@ from probe.log import line
 log = logging.getLogger("mailprobe")
 
 _EVERY = 5.0  # seconds between two records of what is remembered, while nothing begins or ends
-_AT_ONCE = 50  # incidents and routes that are put on record together: the loop must not wait for long
+_AT_ONCE = 10  # routes that are put on record together: the loop is held for 2 ms by each that drains
 _MEMORY = "incidents/"
 
 
@@ -45,8 +46,8 @@ class Incidents(Sink):
     def __init__(self, routes: Mapping[str, Route]) -> None:
         self._trackers: dict[str, Tracker] = {}
         self._waiting: Outcome | None = None  # an arrival; what its header tells comes as the next event
-        self._unsaved: dict[str, Incident] = {}
-        self._unkept: set[str] = set()  # routes of which a tracker has learnt something
+        # What is not on record: routes of which a tracker has learnt something, and by name their incidents.
+        self._unkept: dict[str, dict[str, Incident]] = {}
         self._urgent = False
         self._kept: Instant | None = None
         self.follow(routes)
@@ -61,6 +62,8 @@ class Incidents(Sink):
                 if before:
                     tracker.load(before.dump())
             trackers[name] = tracker
+        for name in self._trackers.keys() - trackers.keys():
+            self._leave(name, self._trackers[name])
         self._trackers = trackers
 
     def observe(self, outcome: Outcome) -> None:
@@ -89,29 +92,37 @@ class Incidents(Sink):
 
     def _tell(self, outcome: Outcome, held: Held | None = None) -> None:
         if outcome.probe and (tracker := self._trackers.get(outcome.probe.route)):
-            self._unkept.add(outcome.probe.route)
+            self._unkept.setdefault(outcome.probe.route, {})
             self._take(outcome.probe.route, tracker.observe(outcome, held))
 
     def _take(self, route: str, changes: Iterable[Change]) -> None:
         for change in changes:
-            self._unkept.add(route)
+            news = self._unkept.setdefault(route, {})
             _report(change)
             if isinstance(change, Opened | Updated | Closed):
-                self._unsaved[change.incident.name] = change.incident
+                news[change.incident.name] = change.incident
                 self._urgent |= not isinstance(change, Updated)
+
+    def _leave(self, route: str, tracker: Tracker) -> None:
+        """It is not configured any more: nobody will tell how what is open goes on."""
+        self._unkept.setdefault(route, {})
+        self._take(route, [Closed(replace(it, origin="left")) for it in tracker.cut()])
 
     # -- memory --------------------------------------------------------------------------------------------------
 
     async def restore(self, shelf: Shelf, now: Instant) -> None:
         """Go on where the last run ended. Raises LedgerError."""
         for key, data in (await shelf.memory(_MEMORY)).items():
-            tracker = self._trackers.get(key.removeprefix(_MEMORY))
-            if tracker is None:
-                continue
+            name = key.removeprefix(_MEMORY)
+            tracker = self._trackers.get(name) or Tracker(Route(name, "", "", lost_after=inf))
             try:
                 tracker.load(data)
             except ValueError as error:
-                log.warning(line("incidents_forgotten", route=tracker.route.name, reason=error))
+                log.warning(line("incidents_forgotten", route=name, reason=error))
+                self._unkept.setdefault(name, {})
+                continue
+            if name not in self._trackers:
+                self._leave(name, tracker)
                 continue
             for name in tracker.held():
                 probe = await shelf.find(name)
@@ -121,24 +132,24 @@ class Incidents(Sink):
     async def keep(self, shelf: Shelf, now: Instant) -> None:
         """Put on record what is new, if it is worth a transaction by now. Raises LedgerError; then try again."""
         due = self._kept is None or abs(elapsed(self._kept, now)) >= _EVERY
-        if not self._urgent and not (due and (self._unkept or self._unsaved)):
+        if not self._unkept or not (self._urgent or due):
             return
-        incidents = dict(islice(self._unsaved.items(), _AT_ONCE))
-        routes = set(islice(self._unkept & self._trackers.keys(), _AT_ONCE))
-        self._unkept -= routes
+        self._urgent, new = False, list(self._unkept)
+        for some in (new[n : n + _AT_ONCE] for n in range(0, len(new), _AT_ONCE)):
+            await self._save(shelf, some)
+        self._kept = now
+
+    async def _save(self, shelf: Shelf, routes: list[str]) -> None:
+        news = {route: self._unkept.pop(route) for route in routes}
+        rows = [incident_row(it) for its in news.values() for it in its.values()]
+        followed = {route: self._trackers.get(route) for route in routes}
+        memory = {_MEMORY + route: tracker.dump() if tracker else None for route, tracker in followed.items()}
         try:
-            await shelf.save(
-                map(incident_row, incidents.values()),
-                {_MEMORY + route: self._trackers[route].dump() for route in routes},
-            )
+            await shelf.save(rows, memory)
         except BaseException:
-            self._unkept |= routes
+            self._unkept |= {route: its | self._unkept.get(route, {}) for route, its in news.items()}
+            self._urgent = True
             raise
-        self._unsaved = {name: it for name, it in self._unsaved.items() if incidents.get(name) is not it}
-        self._unkept &= self._trackers.keys()
-        self._urgent = bool(self._unsaved)
-        if not self._unkept:
-            self._kept = now
 
 
 def _end(probe: Probe, now: Instant) -> Outcome:

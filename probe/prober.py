@@ -12,6 +12,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from math import inf
 
 from probe.core.dsn import Notice, looks_like_notice, read_notice
 from probe.core.events import (
@@ -77,6 +78,7 @@ class Prober:
         self._tokens: dict[str, Tokens] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._eyes: defaultdict[str, list[Watcher]] = defaultdict(list)  # by the address of their mailbox
+        self._under_way: dict[str, Sending] = {}  # submissions that run: the recorder may not know of them yet
         self._senders: frozenset[str] = frozenset()
         self._cursors: dict[tuple[str, str], Cursor] = {}
         self.away: float | None = None  # seconds between the last record of a run before and load(), by the wall clock
@@ -88,15 +90,13 @@ class Prober:
         self._cursors = await self._ledger.cursors()
         last = await self._ledger.last_record()
         self.away = self.clock().wall - last if last else None
-        probes, judged_until = {probe.id: probe for probe in await self._ledger.open_probes()}, last
-        if longest := max((d for route in self.settings.routes.values() for d in route.deadlines), default=0.0):
-            # Not the last record: a run may have ended before it judged what had passed while none was.
-            judged_until = await self._ledger.last_judgement()
-            young = await self._ledger.started_since(judged_until - longest - _LONGEST_SUBMISSION)
-            probes.update({probe.id: probe for probe in young})
-        self.recorder.resume(probes.values(), await self._ledger.counts(), judged_until)
+        longest = max((d for route in self.settings.routes.values() for d in route.deadlines), default=0.0)
+        # Not the last record: a run may have ended before it judged what had passed while none was.
+        judged_until = await self._ledger.last_judgement()
+        probes = await self._ledger.unfinished(judged_until - longest - _LONGEST_SUBMISSION)
+        self.recorder.resume(probes, await self._ledger.counts(), judged_until)
         self.tracer.learn(await self._ledger.recent_headers())
-        for probe in probes.values():
+        for probe in probes:
             if probe.submitted is None:
                 # We were stopped in the middle of its submission: nobody knows whether the server took it.
                 self.recorder.put(Unconfirmed(probe.id, self.clock(), probe.started, "restart"))
@@ -167,22 +167,30 @@ class Prober:
                 self._stop_sending(name)
                 self._stop_watching(name)
         # Bounces come to the sender. Mail in flight is waited for, though its route may be gone.
-        awaited = {probe.recipient for probe in self.recorder.probes.values() if probe.state in OPEN}
         used = {name for route in settings.routes.values() for name in (route.sender, route.recipient)}
-        used |= {name for name, account in settings.accounts.items() if account.address in awaited}
+        waiting = self._waiting()
+        used |= {name for address in waiting for name in self._names.get(address, ())}
         for name, account in settings.accounts.items():
             if account.smtp and name not in self._submitters:
                 tokens = self._tokens_of(account)
                 self._submitters[name] = Submitter(account, self.clock, self._rng, timeout=self._timeout, tokens=tokens)
             if account.imap and name not in self.watchers and name in used:
-                self._watch(account)
+                self._watch(account, waiting.get(account.address))
         for name in self.watchers.keys() - used:
             self._stop_watching(name)
         self.recorder.replan()
 
-    def _watch(self, account: Account) -> None:
-        concerned = [p for p in self.recorder.probes.values() if account.address in (p.recipient, p.sender)]
-        waiting = [probe.started.wall for probe in concerned if probe.state in OPEN]
+    def _waiting(self) -> dict[str, float]:
+        """Since when something of ours may come to which addresses, in Unix time."""
+        under_way = [(it.at, it.recipient, it.sender) for it in self._under_way.values()]
+        probes = [(it.started, it.recipient, it.sender) for it in self.recorder.probes.values() if it.state in OPEN]
+        waiting = dict[str, float]()
+        for started, *addresses in (*under_way, *probes):
+            for address in addresses:
+                waiting[address] = min(started.wall, waiting.get(address, inf))
+        return waiting
+
+    def _watch(self, account: Account, since: float | None) -> None:
         watcher = Watcher(
             account,
             self,
@@ -192,7 +200,7 @@ class Prober:
             recognise=self._recognise,
             worth_reading=lambda head: looks_like_notice(head) or worth_reading(head, self._senders),
             cursors=[cursor for (name, _), cursor in self._cursors.items() if name == account.name],
-            backlog_since=min(waiting, default=None),
+            backlog_since=since,
             timeout=self._timeout,
             tokens=self._tokens_of(account),
         )
@@ -255,9 +263,12 @@ class Prober:
                 recording.append(sending)
                 await self.recorder.durable(sending)
 
-        submitted = await submitter.submit(
-            sending, content, on_stage, record, mint_envelope_id(self._key, sending.probe)
-        )
+        self._under_way[sending.probe] = sending
+        try:
+            envelope_id = mint_envelope_id(self._key, sending.probe)
+            submitted = await submitter.submit(sending, content, on_stage, record, envelope_id)
+        finally:
+            del self._under_way[sending.probe]
         if not recording:
             self.recorder.put(sending)  # it came to nothing before any content could leave
         match submitted:

@@ -198,8 +198,9 @@ class Hour:
         metrics.configure(self.accounts, self.routes)
         tracer = self.tracer = Tracer(lambda: self.accounts)
         self.recorder = Recorder(self.ledger, self.clock, lambda: self.routes, self, metrics, LedgerError, tracer.trace)
-        probes = {probe.id: probe for probe in await self.ledger.open_probes()}
-        self.recorder.resume(probes.values(), await self.ledger.counts(), await self.ledger.last_judgement())
+        self.recorder.resume(
+            await self.ledger.unfinished(), await self.ledger.counts(), await self.ledger.last_judgement()
+        )
         for name in self.accounts:
             metrics.mailbox_up(name)
             for protocol, days in (("smtp", 5), ("imap", 50)):

@@ -3,6 +3,8 @@ remembers. Times are seconds after T0 on both clocks unless a test says otherwis
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -34,6 +36,8 @@ from probe.core.events import (
 from probe.core.outcome import Outcome, Sink
 from probe.core.settings import Account, Route, Secret, Server
 from probe.core.state import Probe, State, advance
+from probe.ledger import Ledger
+from probe.ledger.records import load
 
 T0 = Instant(1_700_000_000.0, 5_000.0, "boot-1")
 PROBE = "0123456789abcdef"
@@ -248,3 +252,9 @@ class FakeEyes:
 
 
 ROOT = Path(__file__).parent.parent
+
+
+def every_probe(ledger: Ledger) -> list[Probe]:
+    """All that are on record."""
+    with closing(sqlite3.connect(ledger.path)) as db:
+        return load(db, "true", ())

@@ -24,7 +24,7 @@ from probe.core.token import Token
 from probe.ledger import Ledger, LedgerError
 from probe.recorder import Recorder
 
-from .make import OK, RECIPIENT, SENDER, FakeClock, FakeEyes, Told, make_route, place
+from .make import OK, RECIPIENT, SENDER, FakeClock, FakeEyes, Told, every_probe, make_route, place
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 SENDERS = frozenset({SENDER})
@@ -169,10 +169,10 @@ class Accounting(RuleBasedStateMachine):
             self.clock.reboot()
         self.killed = True
         self.begin()
-        probes = {probe.id: probe for probe in self.runner.run(self.ledger.started_since(0.0))}
+        probes = self.runner.run(self.ledger.unfinished(0.0))
         counts = self.runner.run(self.ledger.counts())
-        self.recorder.resume(probes.values(), counts, self.runner.run(self.ledger.last_judgement()))
-        for probe in probes.values():
+        self.recorder.resume(probes, counts, self.runner.run(self.ledger.last_judgement()))
+        for probe in probes:
             if probe.state in {State.SENDING, State.EARLY}:
                 self.put(Unconfirmed(probe.id, self.clock(), probe.started, "restart"))
         for where in list(self.mails):
@@ -221,7 +221,7 @@ class Accounting(RuleBasedStateMachine):
         assert counts == self.runner.run(self.ledger.counts())
         assert sum(counts.values()) == sum(self.recorder.sent.values())
         assert self.recorder.standing().in_flight == {}
-        for probe in self.runner.run(self.ledger.started_since(0.0)):
+        for probe in every_probe(self.ledger):
             assert probe.state not in IN_FLIGHT
             assert len(set(probe.places)) == len(probe.places)
             assert len(set(probe.notices)) == len(probe.notices)

@@ -39,6 +39,7 @@ from .make import (
     accepted,
     arrived,
     bounced,
+    every_probe,
     expired,
     judged,
     make_probe,
@@ -423,7 +424,7 @@ async def test_an_older_ledger_is_caught_up_with_until_nothing_tells_it_from_a_n
             pass
         assert await reader.caught_up() is None
         assert await told_of(reader) == wanted
-        assert len(await ledger.open_probes()) == sum(make_probe(*life).state in OPEN for life in lives)
+        assert len(await ledger.unfinished()) == sum(make_probe(*life).state in OPEN for life in lives)
         for route in await reader.routes():
             [head] = await reader.days(route, 0.0, BEGIN + 99 * DAY)
             links = await reader.links(route, 0, head.number)
@@ -468,6 +469,24 @@ async def test_catching_up_goes_on_where_it_was_killed(path: Path, tmp_path: Pat
         while await ledger.catch_up(settled, settled) or await reader.caught_up() is not None:
             pass
         assert await told_of(reader) == wanted
+
+
+@pytest.mark.parametrize("settled", [0.0, 9 * DAY])  # the sweep comes days after it, or nothing is left for it
+async def test_what_finishes_while_an_older_ledger_is_caught_up_with_is_chained_once(
+    path: Path, settled: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chaining, "_AT_ONCE", 16)
+    older(path, 2, chain.from_iterable(live(n, "r", float(n), PATHS[State.DELIVERED]) for n in range(20)))
+    async with opened(path) as (ledger, reader):
+        await ledger.catch_up(BEGIN + settled, BEGIN + 60.0)
+        events = live(20, "r", 20.0, PATHS[State.DELIVERED])
+        await ledger.commit(events, [make_probe(*events)], (), [events[0].probe])
+        for at in (settled, 9 * DAY):
+            while await ledger.catch_up(BEGIN + at, BEGIN + 9 * DAY) or await reader.caught_up() is not None:
+                pass
+        life = await reader.life(events[0].probe)
+        assert life is not None
+        assert len(life.links) == 1
 
 
 async def test_a_finished_probe_that_was_not_chained_is_chained_when_it_is_settled(path: Path) -> None:
@@ -670,7 +689,7 @@ async def test_the_ledger_that_the_bench_makes_is_one_that_a_daemon_could_have_w
     await asyncio.to_thread(years.make, path, 3, 900, until)
     async with opened(path) as (ledger, reader):
         found: dict[str, Summary] = {}
-        for probe in await ledger.started_since(0.0):
+        for probe in every_probe(ledger):
             life = await reader.life(probe.id)
             assert life is not None
             found[probe.id] = life.summary

@@ -41,7 +41,8 @@ from probe.core.events import (
 from probe.core.state import State, advance
 from probe.core.written import fields, typed
 from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, writing
-from probe.ledger.schema import SCHEMA
+from probe.ledger.records import load
+from probe.ledger.schema import IS_OPEN, SCHEMA
 
 from .make import (
     PATHS,
@@ -140,7 +141,7 @@ async def test_a_probe_in_every_state_is_found_again_after_reopening(path: Path,
         assert await ledger.find(PROBE) == probe
         assert await ledger.counts() == {("r", state): 1}
         open_states = {State.SENDING, State.EARLY, State.ACCEPTED, State.UNCONFIRMED}
-        assert await ledger.open_probes() == ([probe] if state in open_states else [])
+        assert await ledger.unfinished() == ([probe] if state in open_states else [])
 
 
 async def test_events_of_many_commits_make_one_life(path: Path) -> None:
@@ -155,12 +156,49 @@ async def test_events_of_many_commits_make_one_life(path: Path) -> None:
         assert await ledger.find("no such probe") is None
 
 
+async def test_of_what_is_young_only_that_to_which_something_is_expected_is_read(path: Path) -> None:
+    done, ahead, aloft = (
+        with_id(number, *PATHS[state])
+        for number, state in enumerate([State.DELIVERED, State.DELIVERED, State.ACCEPTED])
+    )
+    async with opened(path) as ledger:
+        probes = [make_probe(*life) for life in (done, ahead, aloft)]
+        await ledger.commit([*done, *ahead, *aloft], probes, (), [probes[0].id])
+        assert await ledger.unfinished(0.0) == probes[1:]
+        assert await ledger.unfinished(instant(999.0).wall) == probes[2:]
+        await ledger.commit([with_id(0, judged(900.0))[0]], [probes[0]])  # more has happened than is chained
+        assert [probe.id for probe in await ledger.unfinished(0.0)] == [probe.id for probe in probes]
+
+
+async def test_what_is_open_or_young_is_found_without_a_look_at_anything_else(path: Path) -> None:
+    def steps() -> tuple[int, int]:
+        """Of SQLite's machine, in tens."""
+        counted: list[int] = []
+        with closing(sqlite3.connect(path)) as db:
+            db.set_progress_handler(lambda: counted.append(1), 10)
+            assert len(load(db, IS_OPEN, ())) == 1
+            number = len(counted)
+            assert len(load(db, "started >= ?", (instant(900.0).wall,))) == 1
+            return number, len(counted) - number
+
+    def later(event: Event) -> Event:
+        return dataclasses.replace(event, at=event.at.shifted(999.0))
+
+    async with opened(path) as ledger:
+        young = with_id(0, *map(later, PATHS[State.ACCEPTED]))
+        await ledger.commit(young, [make_probe(*young)])
+        before = steps()
+        old = [with_id(number, *PATHS[State.DELIVERED]) for number in range(1, 200)]
+        await ledger.commit([event for life in old for event in life], [make_probe(*life) for life in old])
+        assert steps() == pytest.approx(before, abs=3)
+
+
 async def test_open_probes_come_oldest_first_and_interleaved_events_find_their_own(path: Path) -> None:
     lives = [with_id(number, sending(number), accepted(number + 0.5)) for number in range(5)]
     async with opened(path) as ledger:
         await ledger.commit([events[0] for events in lives], [make_probe(*events) for events in lives])
         await ledger.commit([events[1] for events in reversed(lives)], [])
-        assert await ledger.open_probes() == [make_probe(*events) for events in lives]
+        assert await ledger.unfinished() == [make_probe(*events) for events in lives]
 
 
 async def test_cursors_come_back_and_a_newer_one_replaces_the_older(path: Path) -> None:
@@ -213,7 +251,7 @@ async def test_what_was_committed_survives_a_kill(path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", KILLED.format(path=str(path))], cwd=ROOT, check=False)
     assert ended.returncode == -signal.SIGKILL
     async with opened(path) as ledger:
-        assert await ledger.open_probes() == [make_probe(sending(), accepted())]
+        assert await ledger.unfinished() == [make_probe(sending(), accepted())]
 
 
 async def test_a_commit_is_all_or_nothing(path: Path) -> None:
@@ -326,7 +364,7 @@ async def test_a_damaged_file_is_refused_in_one_line_and_left_alone(
 
     async def use() -> None:
         async with opened(path) as ledger:
-            await ledger.open_probes()
+            await ledger.unfinished()
             await ledger.counts()
 
     with pytest.raises(LedgerError) as raised:
@@ -400,7 +438,7 @@ async def test_finished_probes_are_forgotten_when_they_are_old_and_open_ones_nev
         assert await ledger.find(f"{2:016x}") is None
         assert await ledger.forget(instant(1e6).wall, 10**9, 0.0) == {("r", State.DELIVERED): 2}
         assert await ledger.forget(instant(1e6).wall, 10**9, 0.0) == {}
-        assert len(await ledger.open_probes()) == 5
+        assert len(await ledger.unfinished()) == 5
 
 
 async def test_a_ledger_that_is_too_big_lets_the_oldest_go_but_none_that_may_be_needed(path: Path) -> None:

@@ -105,9 +105,8 @@ class World:
         self.ledger = Watched(self.path)
         self.told = Told()
         self.recorder = self.begin()
-        probes = {probe.id: probe for probe in await self.ledger.open_probes()}
-        probes.update({probe.id: probe for probe in await self.ledger.started_since(0.0)})
-        self.recorder.resume(probes.values(), await self.ledger.counts(), await self.ledger.last_judgement())
+        probes = await self.ledger.unfinished(0.0)
+        self.recorder.resume(probes, await self.ledger.counts(), await self.ledger.last_judgement())
 
     def verdicts(self) -> list[Verdict | None]:
         return [outcome.verdict for outcome in self.told.outcomes]

@@ -429,7 +429,7 @@ async def _live(steps: list[tuple[object, ...]], path: Path) -> None:
                 await asyncio.to_thread(ledger.close)
                 ledger = Ledger(path)
                 recorder = begin()
-                recorder.resume(await ledger.started_since(0.0), await ledger.counts(), await ledger.last_judgement())
+                recorder.resume(await ledger.unfinished(0.0), await ledger.counts(), await ledger.last_judgement())
             case ("reboot",):
                 clock.reboot()
             case ("step",):

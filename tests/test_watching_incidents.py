@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import closing, suppress
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from probe.core.events import Event, Instant, Part, Traced
+from probe.core.history import IncidentRow
 from probe.core.outcome import InFlight, Outcome
 from probe.core.state import IN_FLIGHT, Probe, advance
 from probe.core.trouble import RouteState
 from probe.incidents import Incidents
 from probe.ledger import Ledger, LedgerError, Reader
 
-from .make import accepted, arrived, bounced, expired, instant, judged, make_route, sending
+from .make import accepted, arrived, bounced, expired, instant, judged, make_probe, make_route, sending
 
 ROUTES = {"r": make_route()}  # deadlines 30 s and 300 s
 WATCHED = {"own": True}
+MANY = {name: make_route(name) for name in (f"r{number}" for number in range(80))}
 
 
 class Day:
@@ -161,6 +165,61 @@ async def test_a_ledger_that_cannot_be_written_is_tried_again(day: Day) -> None:
     assert await day.at(305.0) is RouteState.STUCK
 
 
+class Recording:
+    """A ledger that gives up after so many transactions."""
+
+    def __init__(self, ledger: Ledger, transactions: float = inf) -> None:
+        self.ledger, self.left, self.kept = ledger, transactions, list[set[str]]()
+        self.memory, self.find = ledger.memory, ledger.find
+
+    async def save(self, incidents: Iterable[IncidentRow] = (), memory: Mapping[str, Any] | None = None) -> None:
+        """As the ledger does it."""
+        if self.left <= 0:
+            raise LedgerError("disk is full")
+        self.left -= 1
+        await self.ledger.save(incidents, memory)
+        self.kept.append({name.removeprefix("incidents/") for name in memory or {}})
+
+
+def is_held(incidents: Incidents, number: int, at: float) -> None:
+    """A mail of each route was sent then, and was not there in time."""
+    for route in MANY:
+        probe = make_probe(sending(at, f"{route}-{number}", route), accepted(at + 1.0, f"{route}-{number}"))
+        event = judged(at + 31.0, probe.id, met=False)
+        incidents.observe(Outcome(event, probe, advance(probe, event)))
+
+
+async def test_a_crash_while_the_incidents_of_many_routes_go_on_record_opens_none_twice(day: Day) -> None:
+    incidents = Incidents(MANY)
+    is_held(incidents, 0, 0.0)
+    with suppress(LedgerError):
+        await incidents.keep(Recording(day.ledger, 2), instant(32.0))
+    incidents = Incidents(MANY)
+    await incidents.restore(day.ledger, instant(40.0))
+    is_held(incidents, 1, 60.0)
+    await incidents.keep(day.ledger, instant(92.0))
+    assert len(await day.on_record()) == len(MANY)
+
+
+async def test_no_route_is_forgotten_for_long_however_many_there_are(day: Day) -> None:
+    incidents, shelf = Incidents(MANY), Recording(day.ledger)
+    for second in range(6):
+        is_held(incidents, second, float(second))
+        await incidents.keep(shelf, instant(32.0 + second))
+    for some in (shelf.kept[:8], shelf.kept[-8:]):  # when the incidents began, and five seconds later
+        assert set().union(*some) == set(MANY)
+    assert max(map(len, shelf.kept)) <= 10
+
+
+async def test_what_could_not_be_put_on_record_is_with_the_next_attempt(day: Day) -> None:
+    incidents = Incidents(MANY)
+    is_held(incidents, 0, 0.0)
+    for transactions in (1, 0, 1, inf):
+        with suppress(LedgerError):
+            await incidents.keep(Recording(day.ledger, transactions), instant(32.0))
+    assert len(await day.on_record()) == len(MANY)
+
+
 async def test_a_memory_that_cannot_be_read_is_told_and_left(day: Day, caplog: pytest.LogCaptureFixture) -> None:
     await day.ledger.save(memory={"incidents/r": {"state": 7}, "incidents/gone": {}})
     await day.crash(1.0)
@@ -176,6 +235,42 @@ async def test_a_route_that_changes_goes_on_and_one_that_is_removed_is_forgotten
     assert day.incidents.view("new", instant(303.0)) is not None
     day.incidents.follow({})
     assert day.incidents.view("r", instant(303.0)) is None
+
+
+async def test_an_incident_of_a_route_that_is_removed_lasted_until_then_at_least(day: Day) -> None:
+    await day.happens(*HELD)
+    await day.at(302.0)
+    day.incidents.follow({})
+    await day.incidents.keep(day.ledger, instant(303.0))
+    assert await day.on_record() == [("late", 1.0, 302.0)]
+    day.incidents.follow(ROUTES)
+    await day.happens(arrived(400.0, "a", not_before=399.0))
+    for number in range(4):
+        await day.happens(*comes(f"b{number}", 420.0 + 150.0 * number))
+    assert await day.at(900.0) is RouteState.OK
+    assert await day.on_record() == [("late", 1.0, 302.0), ("late", 1.0, 420.5)]
+
+
+async def test_an_incident_of_a_route_that_is_gone_at_the_next_start_lasted_until_the_last_one_s_end(day: Day) -> None:
+    await day.happens(*HELD)
+    await day.at(302.0)
+    for _ in range(2):
+        day.incidents = Incidents({})
+        await day.incidents.restore(day.ledger, instant(5000.0))
+        await day.incidents.keep(day.ledger, instant(5001.0))
+        assert await day.on_record() == [("late", 1.0, 302.0)]
+        assert await day.ledger.memory() == {}
+
+
+async def test_who_was_blind_on_a_route_that_is_removed_was_so_until_the_last_look(day: Day) -> None:
+    for second in range(100):
+        day.incidents.tick(instant(second), {}, {"own": second == 0})
+    day.incidents.follow({})
+    await day.incidents.keep(day.ledger, instant(100.0))
+    assert await day.on_record() == [("blind", 1.0, 99.0)]
+    with closing(Reader(day.path)) as reader:
+        [row] = await reader.incidents(0.0, 1e12)
+    assert (row.record["peak"], row.record["origin"]) == (98.0, "left")
 
 
 def test_nobody_watched_is_blind() -> None:

@@ -166,10 +166,13 @@ class Tracker:
         """The probes that are late and have not come."""
         return frozenset(self._memory.late.held)
 
-    def cut(self, at: Instant) -> list[Incident]:
-        """The incidents of mail that are open, each until when it lasted for certain, by what is known at `at`."""
-        parts = self._memory.late, self._memory.refused, self._memory.bounced
-        return [part.incident.ended(part.lasted(at)) for part in parts if part.incident]
+    def cut(self, at: Instant | None = None) -> list[Incident]:
+        """The incidents that are open, each until when it lasted for certain, by what is known at `at`, or was at the
+        last tick."""
+        memory = self._memory
+        lasting = [(part, part.incident) for part in memory.parts() if part.incident]
+        cut = [it.ended(part.lasted(at or memory.ticked or it.noticed)) for part, it in lasting]
+        return [replace(it, peak=elapsed(it.begin, it.end)) if it.kind == "blind" and it.end else it for it in cut]
 
     def dump(self) -> dict[str, Any]:
         """All that is remembered, as JSON types; for load()."""

@@ -94,12 +94,12 @@ def sentence(view: View, language: Language, zone: tzinfo = UTC) -> str:
 def trouble(incident: Incident, language: Language) -> str:
     """What it is: "late mail", and whether it was found later in the record."""
     kind = PHRASES[language][f"incident.{incident.kind}"]
-    return kind if incident.origin == "live" else PHRASES[language]["reconstructed"].format(kind=kind)
+    return kind if incident.origin in {"live", "left"} else PHRASES[language]["reconstructed"].format(kind=kind)
 
 
 def end(incident: Incident, time: str) -> str:
     """This time of its end, as what it is."""
-    return f"≥ {time}" if incident.origin == "cut" else time
+    return f"≥ {time}" if incident.origin in {"left", "cut"} else time
 
 
 def _clauses(view: View) -> Iterator[str]:

@@ -41,6 +41,10 @@ class Sight:
             if self.incident is None and lasted >= GRACE:
                 self.incident = Incident(route, "blind", self.since, now, RouteState.BLIND, lasted)
 
+    def lasted(self, at: Instant) -> Instant:
+        """Until when the incident lasted for certain, by what is known at `at`."""
+        return self.unwatched or (self.incident.noticed if self.incident else at)
+
     def sees(self, now: Instant) -> bool:
         """Whether the mailbox is watched, but for a moment."""
         return self.watched is not None and elapsed(self.watched, now) < GRACE

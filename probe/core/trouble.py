@@ -26,9 +26,9 @@ class RouteState(StrEnum):
 
 
 Kind = Literal["late", "refused", "bounced", "blind"]
-# Told while it happened; found again in the record of a version that told none; found there, and open where that record
-# ends, so that it lasted until its `end` at least.
-Origin = Literal["live", "replayed", "cut"]
+# Told while it happened, and, where its route was then configured no more, so that it lasted until its `end` at least;
+# found again in the record of a version that told none, and there, where that record ends before it, with such an end.
+Origin = Literal["live", "left", "replayed", "cut"]
 
 
 class Toll(NamedTuple):

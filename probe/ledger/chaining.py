@@ -19,7 +19,7 @@ from probe.core.state import OPEN
 from probe.ledger.file import transaction
 from probe.ledger.records import load, log
 from probe.ledger.replaying import Replaying, Today
-from probe.ledger.schema import COUNTS_AS, IS_OPEN, WORST
+from probe.ledger.schema import COUNTS_AS, IS_OPEN, SUMMARISED, WORST
 
 _AT_ONCE = 100  # probes; the writer thread is held for some 50 ms
 _KEY = "route = ? AND started = ? AND probe = ?"
@@ -98,7 +98,8 @@ def _migrate(db: sqlite3.Connection, mark: list[object], settled: float, at: flo
     some = "SELECT id, started FROM probes WHERE (started, id) > (?, ?) ORDER BY started, id LIMIT ?"
     args = (*mark, _AT_ONCE)
     found = db.execute(some, args).fetchall()
-    probes = load(db, f"id IN (SELECT id FROM ({some}))", args)
+    # What went on since the upgrade is summarised, and chained when it is finished, like any other.
+    probes = load(db, f"id IN (SELECT id FROM ({some})) AND NOT {SUMMARISED}", args)
     finished = {probe.id for probe in probes if probe.started.wall < settled and probe.state not in OPEN}
     with transaction(db):
         summarise(db, map(summary, probes), finished, at)

@@ -27,8 +27,8 @@ def row(event: Event) -> tuple[str, str, float, str]:
 def load(db: sqlite3.Connection, where: str, args: tuple[object, ...]) -> list[Probe]:
     """The probes of which this holds, in the order of their first events."""
     probes: dict[str, Probe] = {}
-    # The planner would go through all events, to have them in order: a minute where there are 30 million.
-    query = f"SELECT probe, kind, record FROM probes CROSS JOIN events ON probe = id WHERE {where} ORDER BY seq"
+    some = f"SELECT id FROM probes WHERE {where}"  # no join: for the order's sake it would go through all events
+    query = f"SELECT probe, kind, record FROM events WHERE probe IN ({some}) ORDER BY seq"
     for probe, kind, record in db.execute(query, args):
         try:
             probes[probe] = advance(probes.get(probe), typed(kind, json.loads(record)))

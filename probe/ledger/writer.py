@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -21,7 +22,7 @@ from probe.core.state import Probe, State
 from probe.ledger import chaining, records, writing
 from probe.ledger.file import LedgerError, open_to_write, trouble
 from probe.ledger.replaying import Replaying
-from probe.ledger.schema import IS_OPEN
+from probe.ledger.schema import CHAINED, IS_OPEN
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -53,13 +54,10 @@ class Ledger:
         batch = writing.Batch(events, [summary(probe) for probe in probes], cursors, finished)
         await self._call(writing.write, batch)
 
-    async def open_probes(self) -> list[Probe]:
-        """Every probe to which something is still expected to happen, rebuilt from its events, oldest first."""
-        return await self._call(records.load, IS_OPEN, ())
-
-    async def started_since(self, wall: float) -> list[Probe]:
-        """Every probe that was started at this Unix time or later, in the order of their first events."""
-        return await self._call(records.load, "started >= ?", (wall,))
+    async def unfinished(self, since: float = inf) -> list[Probe]:
+        """Every probe to which something is still expected to happen, rebuilt from its events, oldest first: those that
+        are open, and of those that were started at this Unix time or later the ones that are not chained."""
+        return await self._call(records.load, f"{IS_OPEN} OR started >= ? AND NOT {CHAINED}", (since,))
 
     async def last_record(self) -> float:
         """The Unix time of the latest event; 0: there is none."""
@@ -96,8 +94,8 @@ class Ledger:
         return await self._call(writing.counts)
 
     async def save(self, incidents: Iterable[IncidentRow] = (), memory: Mapping[str, Any] | None = None) -> None:
-        """Put these incidents on record, new or as they are by now, and remember this by name, as JSON: in one
-        transaction, and for good."""
+        """Put these incidents on record, new or as they are by now, and remember this by name, as JSON (None:
+        nothing): in one transaction, and for good."""
         await self._call(writing.save, list(incidents), memory or {})
 
     async def memory(self, prefix: str = "") -> dict[str, Any]:

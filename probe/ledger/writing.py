@@ -56,12 +56,13 @@ def write(db: sqlite3.Connection, batch: Batch) -> None:
 
 
 def save(db: sqlite3.Connection, incidents: Iterable[IncidentRow], memory: Mapping[str, Any]) -> None:
-    """Put these incidents on record, new or as they are by now, and remember this under these names."""
+    """Put these incidents on record, new or as they are by now, and remember this under these names; None: nothing."""
     rows = [(*it[:-1], json.dumps(it.record)) for it in incidents]
+    notes = [(name, json.dumps(record)) for name, record in memory.items() if record is not None]
     with transaction(db):
         db.executemany("INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?)", rows)
-        notes = [(name, json.dumps(record)) for name, record in memory.items()]
-        db.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?)", notes)
+        db.executemany("DELETE FROM memory WHERE name = ?", [(name,) for name in memory])
+        db.executemany("INSERT INTO memory VALUES (?, ?)", notes)
 
 
 def memory(db: sqlite3.Connection, prefix: str) -> dict[str, Any]:
