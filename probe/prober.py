@@ -169,7 +169,7 @@ class Prober:
         # Bounces come to the sender. Mail in flight is waited for, though its route may be gone.
         used = {name for route in settings.routes.values() for name in (route.sender, route.recipient)}
         waiting = self._waiting()
-        used |= {name for address in waiting for name in self._names.get(address, ())}
+        used |= {name for name, account in settings.accounts.items() if account.address in waiting}
         for name, account in settings.accounts.items():
             if account.smtp and name not in self._submitters:
                 tokens = self._tokens_of(account)

@@ -264,7 +264,7 @@ async def test_an_incident_of_a_route_that_is_gone_at_the_next_start_lasted_unti
 
 async def test_who_was_blind_on_a_route_that_is_removed_was_so_until_the_last_look(day: Day) -> None:
     for second in range(100):
-        day.incidents.tick(instant(second), {}, {"own": second == 0})
+        day.incidents.tick("r", instant(second), None, {"own": second == 0})
     day.incidents.follow({})
     await day.incidents.keep(day.ledger, instant(100.0))
     assert await day.on_record() == [("blind", 1.0, 99.0)]
