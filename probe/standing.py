@@ -18,10 +18,9 @@ from probe import clock
 from probe.api import resources
 from probe.core.drain import Drain
 from probe.core.events import Instant
-from probe.core.history import DAY
-from probe.core.plain import typed
+from probe.core.history import DAY, incident_of
 from probe.core.settings import Settings
-from probe.core.trouble import Incident, RouteState, View
+from probe.core.trouble import RouteState, View
 from probe.ledger import Reader
 
 _PATIENCE = 10.0  # seconds that the daemon may take
@@ -91,7 +90,7 @@ async def _read(settings: Settings) -> dict[str, Any]:
                 stand.in_flight if stand else 0,
                 max(0.0, now.wall - stand.oldest) if stand and stand.oldest is not None else None,
                 _instant(came.seen if came else None, now), came.latency if came else None,
-                tuple(typed(Incident, dict(row.record)) for row in rows if row.route == name), Drain(),
+                tuple(incident_of(row) for row in rows if row.route == name), Drain(),
             )  # fmt: skip
             shown = _Route(name, sender, recipient, view)
             routes.append(

@@ -458,6 +458,28 @@ async def test_the_public_is_told_no_address_host_reason_or_header(world: World)
         assert "1.2.3" not in body
 
 
+async def test_the_public_is_not_told_of_routes_that_are_configured_no_more(world: World) -> None:
+    old = next(life[0].probe for life in world.lives if life[0].route == "gone")  # type: ignore[union-attr]
+    paths = ("/probes?limit=500", "/incidents", "/probes?route=gone", "/incidents?route=gone", f"/probes/{old}")
+    for path in paths:
+        assert b'"gone' in (await ask(world, path))[1], "else nothing is shown here"
+    world.public = True
+    assert [(await ask(world, path))[0] for path in paths] == [200, 200, 404, 404, 404]
+    for path in paths[:2]:
+        body = (await ask(world, path))[1]
+        assert b'"r1' in body
+        assert b'"gone' not in body
+
+
+async def test_an_incident_that_another_version_wrote_in_its_own_way_is_told_by_its_row(world: World) -> None:
+    begin, end = NOW.wall - 500.0, NOW.wall - 400.0
+    await world.ledger.save([IncidentRow("r1/late/x", "r1", "late", begin, end, {"route": "r1", "strange": 1})])
+    body = await get(world, "/incidents?route=r1")
+    fits("Incidents", body)
+    told = next(it for it in body["incidents"] if it["id"] == "r1/late/x")
+    assert (told["kind"], told["worst"], told["duration_seconds"]) == ("late", "unknown", 100.0)
+
+
 class Deaf:
     """A record that cannot be read."""
 

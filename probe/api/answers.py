@@ -152,12 +152,12 @@ class Api:
             lambda reader: reader.browse(asked.route, asked.since, asked.until, asked.before, asked.limit, asked.states)
         )
         public = self._source.is_public()
-        return {"probes": [resources.probe(it, public) for it in found], "next": cursor(then)}
+        return {"probes": [resources.probe(it, public) for it in found if self._shows(it.route)], "next": cursor(then)}
 
     async def _probe(self, request: web.Request) -> Data:
         name = request.match_info["id"]
         life = await self._record.ask(lambda reader: reader.life(name)) if re.fullmatch(PROBE, name) else None
-        if life is None:
+        if life is None or not self._shows(life.summary.route):
             raise _Error(404, "not_found", f"nothing is on record of a probe {name[:80]!r}")
         return resources.life(life, self._source.is_public())
 
@@ -172,18 +172,22 @@ class Api:
         now = self._source.now()
         more = len(rows) == asked.limit
         return {
-            "incidents": [resources.recorded(row, now) for row in rows],
+            "incidents": [resources.recorded(row, now) for row in rows if self._shows(row.route)],
             "next": cursor((rows[-1].begin, rows[-1].id)) if more else None,
         }
 
     async def _document(self, _: web.Request) -> bytes:
         return self._documents[self._source.is_public()]
 
+    def _shows(self, route: str) -> bool:
+        """Whether it may be told of: to the public not of those that have another name by now, or are gone."""
+        return not self._source.is_public() or route in self._source.routes()
+
     async def _known(self, route: str | None) -> None:
         """Raises _Error where nothing was ever heard of this route."""
         if route is None or route in self._source.routes():
             return
-        if route not in await self._record.ask(lambda reader: reader.routes()):
+        if not self._shows(route) or route not in await self._record.ask(lambda reader: reader.routes()):
             raise _Error(404, "not_found", f"there is no route {route!r}")
 
 

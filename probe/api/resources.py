@@ -11,8 +11,7 @@ from math import isfinite
 from typing import Any, Protocol
 
 from probe.core.events import Instant, elapsed
-from probe.core.history import IncidentRow, Life, Share, Summary, Totals
-from probe.core.plain import typed
+from probe.core.history import IncidentRow, Life, Share, Summary, Totals, incident_of
 from probe.core.state import State
 from probe.core.trouble import Incident, View, as_of
 
@@ -170,8 +169,8 @@ def incident(of: Incident, now: Instant, name: str | None = None) -> Data:
 
 
 def recorded(row: IncidentRow, now: Instant) -> Data:
-    """An incident as it is on record. Raises ValueError where that is of another version."""
-    return incident(typed(Incident, dict(row.record)), now, row.id)
+    """An incident as it is on record."""
+    return incident(incident_of(row), now, row.id)
 
 
 def probe(of: Summary, public: bool) -> Data:

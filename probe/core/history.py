@@ -9,14 +9,14 @@ it has a place before anybody knows what becomes of it, and keeps it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from probe.core import chain
 from probe.core.chain import Link
-from probe.core.events import Deferred, Failed, Placement, Rejected, Segment, Unconfirmed
-from probe.core.plain import plain
+from probe.core.events import Deferred, Failed, Instant, Placement, Rejected, Segment, Unconfirmed
+from probe.core.plain import plain, typed
 from probe.core.state import Probe, State
-from probe.core.trouble import Incident, longest
+from probe.core.trouble import Incident, Kind, RouteState, longest
 
 HOUR, DAY = 3600, 86400
 
@@ -170,6 +170,16 @@ def summary(probe: Probe) -> Summary:
 def incident_row(of: Incident) -> IncidentRow:
     """The incident as it is kept."""
     return IncidentRow(of.name, of.route, of.kind, of.begin.wall, of.end.wall if of.end else None, plain(of))
+
+
+def incident_of(row: IncidentRow) -> Incident:
+    """The incident that is kept so; of one that another version wrote in its own way, what the row itself says."""
+    try:
+        return cast(Incident, typed(Incident, dict(row.record)))
+    except ValueError:
+        begin, end = (None if at is None else Instant(at, at, "") for at in (row.begin, row.end))
+        assert begin is not None
+        return Incident(row.route, cast(Kind, row.kind), begin, begin, RouteState.UNKNOWN, end=end)
 
 
 def _status(probe: Probe) -> str | None:

@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hash
 from itertools import groupby
 from typing import Protocol, TypeVar
 
-from probe.core.history import Cell, IncidentRow, Point, Summary, Totals
-from probe.core.plain import typed
+from probe.core.history import Cell, IncidentRow, Point, Summary, Totals, incident_of
 from probe.core.state import OPEN, State
 from probe.core.trouble import Incident
 from probe.page import detail
@@ -71,7 +70,7 @@ class Past:
         async def ask() -> list[Incident]:
             rows = await self._reader.incidents(now - SPANS["90d"].seconds, now + 1.0, route)
             ended = [row for row in rows if row.end is not None][-_INCIDENTS:]
-            return [typed(Incident, dict(row.record)) for row in reversed(ended)]
+            return [incident_of(row) for row in reversed(ended)]
 
         return await self._ask(("incidents", route), ask) or ()
 

@@ -13,19 +13,16 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from probe import PROGRAM
 from probe.core import chain
-from probe.core.events import Instant
 from probe.core.evidence import FORMAT, Evidence, Head, Mail, Offset, RouteEvidence, Stretch, head_line
 from probe.core.headers import parse_head
-from probe.core.history import DAY, HOUR, Day, IncidentRow, Life
+from probe.core.history import DAY, HOUR, Day, Life, incident_of
 from probe.core.phrases import Language
-from probe.core.plain import typed
 from probe.core.state import IN_FLIGHT
-from probe.core.trouble import Incident, Kind, RouteState
 from probe.ledger import Reader
 
 _HOURS = 8 * 24  # cells of an hour at most; else of a day
@@ -110,7 +107,7 @@ async def _drawn(reader: Reader, route: str, wanted: Wanted) -> dict[str, Any]:
         "width": width,
         "cells": await reader.strip(begin, end, round((end - begin) / width), route),
         "points": await reader.latencies(route, since, until, _POINTS),
-        "incidents": [_incident(row) for row in await reader.incidents(since, until, route)],
+        "incidents": [incident_of(row) for row in await reader.incidents(since, until, route)],
     }
 
 
@@ -157,15 +154,6 @@ def _own_header(raw: bytes) -> str:
     kind = parse_head(raw).get("content-type", [""])[0]
     block = raw.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode("latin-1")
     return "" if kind.lower().lstrip().startswith("multipart/report") else block
-
-
-def _incident(row: IncidentRow) -> Incident:
-    try:
-        return cast("Incident", typed(Incident, row.record))
-    except ValueError:  # of another version: what its row says
-        begin, end = (None if at is None else Instant(at, 0.0, "") for at in (row.begin, row.end))
-        assert begin is not None
-        return Incident(row.route, cast("Kind", row.kind), begin, begin, RouteState.UNKNOWN, end=end)
 
 
 # -- the chain -----------------------------------------------------------------------------------------------------
