@@ -93,7 +93,8 @@ class Prober:
             young = await self._ledger.started_since(judged_until - longest - _LONGEST_SUBMISSION)
             probes.update({probe.id: probe for probe in young})
         self.recorder.resume(probes.values(), await self._ledger.counts(), judged_until)
-        self.tracer.learn(await self._ledger.recent_headers())
+        # Off the loop, for some tenths of a second: a signal must not wait for it.
+        await asyncio.to_thread(self.tracer.learn, await self._ledger.recent_headers())
         for probe in probes.values():
             if probe.submitted is None:
                 # We were stopped in the middle of its submission: nobody knows whether the server took it.
