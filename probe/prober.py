@@ -95,7 +95,8 @@ class Prober:
         judged_until = await self._ledger.last_judgement()
         probes = await self._ledger.unfinished(judged_until - longest - _LONGEST_SUBMISSION)
         self.recorder.resume(probes, await self._ledger.counts(), judged_until)
-        self.tracer.learn(await self._ledger.recent_headers())
+        # Off the loop, for some tenths of a second: a signal must not wait for it.
+        await asyncio.to_thread(self.tracer.learn, await self._ledger.recent_headers())
         for probe in probes:
             if probe.submitted is None:
                 # We were stopped in the middle of its submission: nobody knows whether the server took it.

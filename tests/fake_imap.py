@@ -397,8 +397,6 @@ class FakeImap:
             words = [b"UID %d" % mail.uid]
             if b"INTERNALDATE" in items:
                 words.append(b'INTERNALDATE "%s"' % date_time(mail.stored).encode())
-            if b"RFC822.SIZE" in items:
-                words.append(b"RFC822.SIZE %d" % len(mail.raw))
             if b"FLAGS" in items:
                 words.append(b"FLAGS (%s)" % b" ".join(sorted(mail.flags)))
             if found := re.search(rb"BODY(?:\.PEEK)?(\[[^\]]*\])(?:<0\.(\d+)>)?", items):

@@ -136,7 +136,7 @@ def any_notice(key: bytes, raw: bytes) -> Notice:
         ("wire", "Wire", Raising),
         ("wire", "Wire", Chatty),
         ("answers", "imap_syntax.parse_list", lambda parts: Folder("\x1b[31m", "a", "/", frozenset())),
-        ("answers", "imap_syntax.parse_fetch", lambda parts: Fetched(0, b"", None, None)),
+        ("answers", "imap_syntax.parse_fetch", lambda parts: Fetched(0, b"", None)),
         ("answers", "imap_syntax.decode_utf7", lambda raw: "\ud800"),
         ("challenge", "oauth.why_refused", lambda challenge: "a\nb"),
         ("token", "verify", lambda key, text: TOKEN),

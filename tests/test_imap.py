@@ -97,7 +97,7 @@ async def test_a_whole_conversation_works_with_and_without_tls(how: str, tls: tu
         selected = await line.select("INBOX")
         assert (selected.uidvalidity, selected.uidnext, selected.exists, selected.read_only) == (1, 2, 1, False)
         (mail,) = await line.fetch("1:*", "BODY.PEEK[]")
-        assert (mail.uid, mail.content, mail.internal_date, mail.size) == (first, MAIL, 1_700_000_000.0, len(MAIL))
+        assert (mail.uid, mail.content, mail.internal_date) == (first, MAIL, 1_700_000_000.0)
         (mail,) = await line.fetch("1", "BODY.PEEK[HEADER]")
         assert mail.content == b"Subject: star * and (paren\r\n\r\n"
         assert await line.search_since(date(2023, 11, 14)) == [1]
@@ -655,7 +655,7 @@ async def test_the_last_mail_is_not_taken_for_a_new_one() -> None:
     async with talking(mails=3) as (fake, line):
         assert await line.fetch("4:*", "BODY.PEEK[]") == []
         assert [mail.uid for mail in await line.fetch("3:*", "BODY.PEEK[]")] == [3]
-        assert b"UID FETCH 4:* (UID INTERNALDATE RFC822.SIZE BODY.PEEK[])" in fake.lines[-2]
+        assert b"UID FETCH 4:* (UID INTERNALDATE BODY.PEEK[])" in fake.lines[-2]
 
 
 @both_loops

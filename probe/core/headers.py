@@ -75,9 +75,8 @@ def _block(raw: bytes) -> str:
     return raw.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode("latin-1")
 
 
-def _ordered(block: str) -> Iterator[tuple[str, str]]:
-    for name, value in _FIELD.findall(block):
-        yield name.lower(), value
+def _ordered(block: str) -> list[tuple[str, str]]:
+    return [(name.lower(), value) for name, value in _FIELD.findall(block)]
 
 
 def _decoded(text: str) -> str:

@@ -310,7 +310,9 @@ def _close(m: Matrix) -> bool:
     for k, via in enumerate(m):
         for row in m:
             if (first := row[k]) < inf:
-                row[:] = [old if old <= first + rest else first + rest for old, rest in zip(row, via, strict=True)]
+                for j, rest in enumerate(via):
+                    if (through := first + rest) < row[j]:
+                        row[j] = through
     return all(row[i] >= -_ROUNDING for i, row in enumerate(m))
 
 

@@ -231,11 +231,11 @@ class Connection:
         await self._wire.run(b"NOOP", "NOOP")
 
     async def fetch(self, uids: str, item: str) -> list[Fetched]:
-        """UID FETCH of one content item, such as BODY.PEEK[HEADER], with INTERNALDATE and size.
+        """UID FETCH of one content item, such as BODY.PEEK[HEADER], with INTERNALDATE.
 
         "n:*" gives nothing below n, although a server answers it with its last mail whatever that one's UID is.
         """
-        line = f"UID FETCH {uids} (UID INTERNALDATE RFC822.SIZE {item})"
+        line = f"UID FETCH {uids} (UID INTERNALDATE {item})"
         lines, _ = await self._wire.run(line.encode(), "UID FETCH", b"FETCH")
         lowest = syntax.number(uids[:-2].encode()) or 0 if uids.endswith(":*") else 0
         return [mail for parts in lines if (mail := syntax.parse_fetch(parts)) and mail.uid >= lowest]

@@ -44,7 +44,6 @@ class Fetched:
     uid: int
     content: bytes  # b"" for NIL
     internal_date: float | None
-    size: int | None
 
 
 class Framer(Generic[Stamp]):
@@ -275,11 +274,12 @@ def _fetch_fields(parts: Parts) -> dict[bytes, bytes | None]:
 def parse_fetch(parts: Parts) -> Fetched | None:
     """A FETCH response with UID and content; None for the others (flags of somebody else's doing, for example)."""
     fields = _fetch_fields(parts)
-    uid, size = number(fields.get(b"UID")), number(fields.pop(b"RFC822.SIZE", None))
+    uid = number(fields.get(b"UID"))
+    fields.pop(b"RFC822.SIZE", None)  # no content
     content = [value for key, value in fields.items() if key.startswith((b"BODY[", b"BINARY[", b"RFC822"))]
     if not uid or not content:
         return None
-    return Fetched(uid, content[0] or b"", internal_date(fields.get(b"INTERNALDATE") or b""), size)
+    return Fetched(uid, content[0] or b"", internal_date(fields.get(b"INTERNALDATE") or b""))
 
 
 def parse_uid(parts: Parts) -> int | None:
