@@ -124,10 +124,12 @@ class Incidents(Sink):
             if name not in self._trackers:
                 self._leave(name, tracker)
                 continue
-            for name in tracker.held():
-                probe = await shelf.find(name)
-                if probe and probe.state not in IN_FLIGHT:
-                    self._take(tracker.route.name, tracker.observe(_end(probe, now)))
+            for held in tracker.held():
+                probe = await shelf.find(held)
+                if probe is None:
+                    self._take(name, tracker.forget(held))
+                elif probe.state not in IN_FLIGHT:
+                    self._take(name, tracker.observe(_end(probe, now)))
 
     async def keep(self, shelf: Shelf, now: Instant) -> None:
         """Put on record what is new, if it is worth a transaction by now. Raises LedgerError; then try again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import closing, suppress
 from math import inf
@@ -108,6 +109,20 @@ async def test_what_ended_in_the_moment_of_a_crash_is_not_held_for_ever(day: Day
     assert await day.at(1500.0) is RouteState.OK
     [(_, _, over)] = await day.on_record()
     assert over is not None
+
+
+async def test_a_held_mail_that_is_on_record_no_more_does_not_keep_its_route_stuck(day: Day) -> None:
+    await day.happens(*HELD)
+    await day.at(302.0)
+    with closing(sqlite3.connect(day.path)) as db, db:  # a rescued file, say
+        db.execute("DELETE FROM probes")
+        db.execute("DELETE FROM events")
+    day.probes.clear()
+    await day.crash(400.0)
+    for number in range(4):
+        await day.happens(*comes(f"b{number}", 420.0 + 150.0 * number))
+    assert await day.at(900.0) is RouteState.OK
+    assert await day.on_record() == [("late", 1.0, 420.5)]
 
 
 async def test_a_restart_goes_on_with_what_was_open_and_opens_nothing_twice(day: Day) -> None:

@@ -99,6 +99,14 @@ class Lateness:
         self._affect(probe, event.at, RouteState.STUCK, "lost", limits)
         self.over = later(event.at, self.over)
 
+    def forget(self, probe: str) -> None:
+        """Nobody will tell what becomes of this mail."""
+        if probe in self.held:
+            self.held.remove(probe)
+            if self.incident:
+                toll = self.incident.toll.plus("held", -1).plus("unknown")
+                self.incident = replace(self.incident, toll=toll)
+
     def returned(self, probe: Probe, at: Instant, limits: Limits) -> bool:
         """A bounce has come; whether it was of a mail that was late."""
         if probe.id not in self.held:
