@@ -468,6 +468,7 @@ async def test_a_probe_whose_mailbox_is_not_ours_any_more_is_lost_without_a_look
     assert world.counts() == {("r", State.ACCEPTED): 1}
     await world.wait(1000.75)
     assert world.counts() == {("r", State.LOST): 1}
+    assert world.told.outcomes[-1].event == expired(1000.75, looked=False)
 
 
 async def test_a_probe_whose_route_is_gone_is_lost_after_five_days(world: World) -> None:

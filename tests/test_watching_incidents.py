@@ -16,7 +16,7 @@ from probe.core.events import Event, Instant, Part, Traced
 from probe.core.history import IncidentRow
 from probe.core.outcome import InFlight, Outcome
 from probe.core.state import IN_FLIGHT, Probe, advance
-from probe.core.trouble import RouteState
+from probe.core.trouble import RouteState, Toll
 from probe.incidents import Incidents
 from probe.ledger import Ledger, LedgerError, Reader
 
@@ -109,6 +109,19 @@ async def test_what_ended_in_the_moment_of_a_crash_is_not_held_for_ever(day: Day
     assert await day.at(1500.0) is RouteState.OK
     [(_, _, over)] = await day.on_record()
     assert over is not None
+
+
+async def test_a_mail_that_is_lost_without_a_look_is_no_trouble_of_the_providers(day: Day) -> None:
+    await day.happens(sending(), accepted(), expired(1001.0, looked=False))
+    await day.happens(*HELD, expired(1001.0, "a", looked=False))
+    for number in range(4):
+        await day.happens(*comes(f"b{number}", 1020.0 + 150.0 * number))
+    assert await day.at(1500.0) is RouteState.OK
+    assert await day.on_record() == [("late", 1.0, 1020.5)]  # while somebody looked, it was not there
+    with closing(Reader(day.path)) as reader:
+        [row] = await reader.incidents(0.0, 1e12)
+    toll = Toll(*row.record["toll"])
+    assert toll == Toll(unknown=1)
 
 
 async def test_a_held_mail_that_is_on_record_no_more_does_not_keep_its_route_stuck(day: Day) -> None:

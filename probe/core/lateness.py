@@ -95,7 +95,10 @@ class Lateness:
             self.standstill = self.newest is None or elapsed(self.newest, probe.answerable) > 0
 
     def given_up(self, probe: Probe, event: Expired, limits: Limits) -> None:
-        """The mail is lost."""
+        """The mail is lost; where nobody looked, that is no word of the provider's."""
+        if not event.looked:
+            self.forget(probe.id)
+            return
         self._affect(probe, event.at, RouteState.STUCK, "lost", limits)
         self.over = later(event.at, self.over)
 
