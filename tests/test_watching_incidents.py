@@ -59,10 +59,10 @@ class Day:
         assert view is not None
         return view.state
 
-    async def crash(self, seconds: float) -> None:
+    async def crash(self) -> None:
         """Another process goes on."""
         self.incidents = Incidents(ROUTES)
-        await self.incidents.restore(self.ledger, instant(seconds))
+        await self.incidents.restore(self.ledger)
 
     async def on_record(self) -> list[tuple[str, float, float | None]]:
         """Kind, begin and end of each incident, in seconds."""
@@ -103,12 +103,23 @@ async def test_what_ended_in_the_moment_of_a_crash_is_not_held_for_ever(day: Day
     await day.happens(*HELD)
     await day.at(302.0)
     await day.happens(end, told=False)
-    await day.crash(1002.0)
+    await day.crash()
     for number in range(4):
         await day.happens(*comes(f"b{number}", 1020.0 + 150.0 * number))
     assert await day.at(1500.0) is RouteState.OK
     [(_, _, over)] = await day.on_record()
     assert over is not None
+
+
+async def test_a_mail_was_held_until_it_was_lost_and_not_until_the_next_start(day: Day) -> None:
+    await day.happens(*HELD)
+    await day.at(302.0)
+    await day.happens(expired(1001.0, "a"), told=False)
+    await day.crash()
+    await day.at(90_000.0)
+    view = day.incidents.view("r", instant(90_000.0))
+    assert view is not None
+    assert view.incidents[0].peak == 1000.0
 
 
 async def test_a_mail_that_is_lost_without_a_look_is_no_trouble_of_the_providers(day: Day) -> None:
@@ -131,7 +142,7 @@ async def test_a_held_mail_that_is_on_record_no_more_does_not_keep_its_route_stu
         db.execute("DELETE FROM probes")
         db.execute("DELETE FROM events")
     day.probes.clear()
-    await day.crash(400.0)
+    await day.crash()
     for number in range(4):
         await day.happens(*comes(f"b{number}", 420.0 + 150.0 * number))
     assert await day.at(900.0) is RouteState.OK
@@ -141,7 +152,7 @@ async def test_a_held_mail_that_is_on_record_no_more_does_not_keep_its_route_stu
 async def test_a_restart_goes_on_with_what_was_open_and_opens_nothing_twice(day: Day) -> None:
     await day.happens(*HELD)
     await day.at(302.0)
-    await day.crash(330.0)
+    await day.crash()
     assert await day.at(331.0) is RouteState.STUCK
     await day.happens(sending(320.0, "b"), accepted(321.0, "b"), judged(351.0, "b", met=False))
     await day.at(352.0)
@@ -189,7 +200,7 @@ async def test_a_ledger_that_cannot_be_written_is_tried_again(day: Day) -> None:
         await day.incidents.keep(Full(), instant(302.0))  # type: ignore[arg-type]
     await day.incidents.keep(day.ledger, instant(303.0))
     assert await day.on_record() == [("late", 1.0, None)]
-    await day.crash(304.0)
+    await day.crash()
     assert await day.at(305.0) is RouteState.STUCK
 
 
@@ -223,7 +234,7 @@ async def test_a_crash_while_the_incidents_of_many_routes_go_on_record_opens_non
     with suppress(LedgerError):
         await incidents.keep(Recording(day.ledger, 2), instant(32.0))
     incidents = Incidents(MANY)
-    await incidents.restore(day.ledger, instant(40.0))
+    await incidents.restore(day.ledger)
     is_held(incidents, 1, 60.0)
     await incidents.keep(day.ledger, instant(92.0))
     assert len(await day.on_record()) == len(MANY)
@@ -250,7 +261,7 @@ async def test_what_could_not_be_put_on_record_is_with_the_next_attempt(day: Day
 
 async def test_a_memory_that_cannot_be_read_is_told_and_left(day: Day, caplog: pytest.LogCaptureFixture) -> None:
     await day.ledger.save(memory={"incidents/r": {"state": 7}, "incidents/gone": {}})
-    await day.crash(1.0)
+    await day.crash()
     assert "incidents_forgotten route=r" in caplog.text
     assert await day.at(2.0) is RouteState.UNKNOWN
 
@@ -284,7 +295,7 @@ async def test_an_incident_of_a_route_that_is_gone_at_the_next_start_lasted_unti
     await day.at(302.0)
     for _ in range(2):
         day.incidents = Incidents({})
-        await day.incidents.restore(day.ledger, instant(5000.0))
+        await day.incidents.restore(day.ledger)
         await day.incidents.keep(day.ledger, instant(5001.0))
         assert await day.on_record() == [("late", 1.0, 302.0)]
         assert await day.ledger.memory() == {}
