@@ -103,7 +103,7 @@ async def started(
     pages = web.Pages(metrics.render, prober.has_tried_everything, [*face.routes(), *api.routes()], face.stop)
     try:
         await prober.load()
-        await incidents.restore(ledger, clock.now())
+        await incidents.restore(ledger)
         async with web.serve(pages, settings.listen_host, settings.listen_port) as running.port, prober:
             background = [
                 asyncio.create_task(_watch_clocks(metrics, sinks)),

@@ -16,7 +16,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any, Protocol
 
-from probe.core.events import Expired, Instant, Traced, elapsed
+from probe.core.events import Instant, Traced, elapsed
 from probe.core.history import IncidentRow, incident_row
 from probe.core.incidents import Tracker
 from probe.core.outcome import InFlight, Outcome, Sink
@@ -110,7 +110,7 @@ class Incidents(Sink):
 
     # -- memory --------------------------------------------------------------------------------------------------
 
-    async def restore(self, shelf: Shelf, now: Instant) -> None:
+    async def restore(self, shelf: Shelf) -> None:
         """Go on where the last run ended. Raises LedgerError."""
         for key, data in (await shelf.memory(_MEMORY)).items():
             name = key.removeprefix(_MEMORY)
@@ -124,10 +124,12 @@ class Incidents(Sink):
             if name not in self._trackers:
                 self._leave(name, tracker)
                 continue
-            for name in tracker.held():
-                probe = await shelf.find(name)
-                if probe and probe.state not in IN_FLIGHT:
-                    self._take(tracker.route.name, tracker.observe(_end(probe, now)))
+            for held in tracker.held():
+                probe = await shelf.find(held)
+                if probe is None:
+                    self._take(name, tracker.forget(held))
+                elif probe.state not in IN_FLIGHT:
+                    self._take(name, tracker.observe(_end(probe)))
 
     async def keep(self, shelf: Shelf, now: Instant) -> None:
         """Put on record what is new, if it is worth a transaction by now. Raises LedgerError; then try again."""
@@ -152,10 +154,12 @@ class Incidents(Sink):
             raise
 
 
-def _end(probe: Probe, now: Instant) -> Outcome:
+def _end(probe: Probe) -> Outcome:
     """What became of a mail that was held, and was not told before a crash."""
-    event = probe.arrived or probe.bounced or Expired(probe.id, now)
-    before = replace(probe, state=State.ACCEPTED, arrived=None, bounced=None, latency=None, uncertainty=None)
+    event = probe.arrived or probe.bounced or probe.expired
+    assert event is not None  # nothing else ends what was in flight
+    nothing = replace(probe, state=State.ACCEPTED, arrived=None, bounced=None, expired=None)
+    before = replace(nothing, latency=None, uncertainty=None)
     return Outcome(event, before, probe)
 
 

@@ -120,7 +120,7 @@ class LogSink(Sink):
                 way = {segment: _interval(low, high) for segment, low, high, _ in event.segments}
                 log.info(line("traced", **about, **way, held_by=held_most(event), **dict(event.authentication)))
             case Expired():
-                log.warning(line("lost", **about))
+                log.warning(line("lost", **about, looked=None if event.looked else False))
             case Judged(met=False, deadline=deadline):
                 log.warning(line("deadline_missed", **about, deadline=deadline))
             case Judged(met=None, deadline=deadline):

@@ -426,9 +426,10 @@ class Recorder:
         if (left := lost_after - elapsed(start, now)) > 0:
             return now.boot + left
         # A mailbox that is not ours any more will never be looked at.
-        if self.eyes.watches(probe.recipient) and not self._absent(probe, start.shifted(lost_after)):
+        ours = self.eyes.watches(probe.recipient)
+        if ours and not self._absent(probe, start.shifted(lost_after)):
             return now.boot
-        self.put(Expired(probe.id, now))
+        self.put(Expired(probe.id, now, ours))
         return None
 
     def _absent(self, probe: Probe, when: Instant) -> bool:

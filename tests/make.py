@@ -135,8 +135,8 @@ def arrived(
     )
 
 
-def expired(at: float = 1000.0, probe: str = PROBE) -> Expired:
-    return Expired(probe, instant(at))
+def expired(at: float = 1000.0, probe: str = PROBE, looked: bool = True) -> Expired:
+    return Expired(probe, instant(at), looked)
 
 
 def bounced(at: float = 2.0, probe: str = PROBE, uid: int = 90, status: str = "5.1.1") -> Bounced:

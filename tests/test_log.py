@@ -161,6 +161,7 @@ def test_each_outcome_is_one_line_at_its_level(caplog: pytest.LogCaptureFixture)
         (failed(), "WARNING", f'failed {about} stage=connect reason=refused detail="connection refused"'),
         (unconfirmed(), "WARNING", f"unconfirmed {about} stage=data reason=lost detail=EOF"),
         (expired(), "WARNING", f"lost {about}"),
+        (expired(looked=False), "WARNING", f"lost {about} looked=False"),
     ]:
         sink.observe(Outcome(event, None, make_probe(sending())))
         assert said(caplog) == [(level, text)]

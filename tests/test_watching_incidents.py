@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import closing, suppress
 from math import inf
@@ -15,7 +16,7 @@ from probe.core.events import Event, Instant, Part, Traced
 from probe.core.history import IncidentRow
 from probe.core.outcome import InFlight, Outcome
 from probe.core.state import IN_FLIGHT, Probe, advance
-from probe.core.trouble import RouteState
+from probe.core.trouble import RouteState, Toll
 from probe.incidents import Incidents
 from probe.ledger import Ledger, LedgerError, Reader
 
@@ -58,10 +59,10 @@ class Day:
         assert view is not None
         return view.state
 
-    async def crash(self, seconds: float) -> None:
+    async def crash(self) -> None:
         """Another process goes on."""
         self.incidents = Incidents(ROUTES)
-        await self.incidents.restore(self.ledger, instant(seconds))
+        await self.incidents.restore(self.ledger)
 
     async def on_record(self) -> list[tuple[str, float, float | None]]:
         """Kind, begin and end of each incident, in seconds."""
@@ -102,7 +103,7 @@ async def test_what_ended_in_the_moment_of_a_crash_is_not_held_for_ever(day: Day
     await day.happens(*HELD)
     await day.at(302.0)
     await day.happens(end, told=False)
-    await day.crash(1002.0)
+    await day.crash()
     for number in range(4):
         await day.happens(*comes(f"b{number}", 1020.0 + 150.0 * number))
     assert await day.at(1500.0) is RouteState.OK
@@ -110,10 +111,48 @@ async def test_what_ended_in_the_moment_of_a_crash_is_not_held_for_ever(day: Day
     assert over is not None
 
 
+async def test_a_mail_was_held_until_it_was_lost_and_not_until_the_next_start(day: Day) -> None:
+    await day.happens(*HELD)
+    await day.at(302.0)
+    await day.happens(expired(1001.0, "a"), told=False)
+    await day.crash()
+    await day.at(90_000.0)
+    view = day.incidents.view("r", instant(90_000.0))
+    assert view is not None
+    assert view.incidents[0].peak == 1000.0
+
+
+async def test_a_mail_that_is_lost_without_a_look_is_no_trouble_of_the_providers(day: Day) -> None:
+    await day.happens(sending(), accepted(), expired(1001.0, looked=False))
+    await day.happens(*HELD, expired(1001.0, "a", looked=False))
+    for number in range(4):
+        await day.happens(*comes(f"b{number}", 1020.0 + 150.0 * number))
+    assert await day.at(1500.0) is RouteState.OK
+    assert await day.on_record() == [("late", 1.0, 1020.5)]  # while somebody looked, it was not there
+    with closing(Reader(day.path)) as reader:
+        [row] = await reader.incidents(0.0, 1e12)
+    toll = Toll(*row.record["toll"])
+    assert toll == Toll(unknown=1)
+
+
+async def test_a_held_mail_that_is_on_record_no_more_does_not_keep_its_route_stuck(day: Day) -> None:
+    await day.happens(*HELD)
+    await day.at(302.0)
+    with closing(sqlite3.connect(day.path)) as db, db:  # a rescued file, say
+        db.execute("DELETE FROM probes")
+        db.execute("DELETE FROM events")
+    day.probes.clear()
+    await day.crash()
+    for number in range(4):
+        await day.happens(*comes(f"b{number}", 420.0 + 150.0 * number))
+    assert await day.at(900.0) is RouteState.OK
+    assert await day.on_record() == [("late", 1.0, 420.5)]
+
+
 async def test_a_restart_goes_on_with_what_was_open_and_opens_nothing_twice(day: Day) -> None:
     await day.happens(*HELD)
     await day.at(302.0)
-    await day.crash(330.0)
+    await day.crash()
     assert await day.at(331.0) is RouteState.STUCK
     await day.happens(sending(320.0, "b"), accepted(321.0, "b"), judged(351.0, "b", met=False))
     await day.at(352.0)
@@ -161,7 +200,7 @@ async def test_a_ledger_that_cannot_be_written_is_tried_again(day: Day) -> None:
         await day.incidents.keep(Full(), instant(302.0))  # type: ignore[arg-type]
     await day.incidents.keep(day.ledger, instant(303.0))
     assert await day.on_record() == [("late", 1.0, None)]
-    await day.crash(304.0)
+    await day.crash()
     assert await day.at(305.0) is RouteState.STUCK
 
 
@@ -195,7 +234,7 @@ async def test_a_crash_while_the_incidents_of_many_routes_go_on_record_opens_non
     with suppress(LedgerError):
         await incidents.keep(Recording(day.ledger, 2), instant(32.0))
     incidents = Incidents(MANY)
-    await incidents.restore(day.ledger, instant(40.0))
+    await incidents.restore(day.ledger)
     is_held(incidents, 1, 60.0)
     await incidents.keep(day.ledger, instant(92.0))
     assert len(await day.on_record()) == len(MANY)
@@ -222,7 +261,7 @@ async def test_what_could_not_be_put_on_record_is_with_the_next_attempt(day: Day
 
 async def test_a_memory_that_cannot_be_read_is_told_and_left(day: Day, caplog: pytest.LogCaptureFixture) -> None:
     await day.ledger.save(memory={"incidents/r": {"state": 7}, "incidents/gone": {}})
-    await day.crash(1.0)
+    await day.crash()
     assert "incidents_forgotten route=r" in caplog.text
     assert await day.at(2.0) is RouteState.UNKNOWN
 
@@ -256,7 +295,7 @@ async def test_an_incident_of_a_route_that_is_gone_at_the_next_start_lasted_unti
     await day.at(302.0)
     for _ in range(2):
         day.incidents = Incidents({})
-        await day.incidents.restore(day.ledger, instant(5000.0))
+        await day.incidents.restore(day.ledger)
         await day.incidents.keep(day.ledger, instant(5001.0))
         assert await day.on_record() == [("late", 1.0, 302.0)]
         assert await day.ledger.memory() == {}

@@ -230,10 +230,11 @@ class Traced:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The probe is older than its route's lost_after."""
+    """The probe is older than its route's lost_after. `looked`: and is not in its mailbox; else nobody could look."""
 
     probe: str
     at: Instant
+    looked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

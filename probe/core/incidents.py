@@ -166,6 +166,12 @@ class Tracker:
         """The probes that are late and have not come."""
         return frozenset(self._memory.late.held)
 
+    def forget(self, probe: str) -> list[Change]:
+        """Nobody will tell what becomes of this probe: it is on record no more."""
+        before = [part.incident for part in self._memory.parts()]
+        self._memory.late.forget(probe)
+        return list(self._news(before))
+
     def cut(self, at: Instant | None = None) -> list[Incident]:
         """The incidents that are open, each until when it lasted for certain, by what is known at `at`, or was at the
         last tick."""

@@ -95,9 +95,20 @@ class Lateness:
             self.standstill = self.newest is None or elapsed(self.newest, probe.answerable) > 0
 
     def given_up(self, probe: Probe, event: Expired, limits: Limits) -> None:
-        """The mail is lost."""
+        """The mail is lost; where nobody looked, that is no word of the provider's."""
+        if not event.looked:
+            self.forget(probe.id)
+            return
         self._affect(probe, event.at, RouteState.STUCK, "lost", limits)
         self.over = later(event.at, self.over)
+
+    def forget(self, probe: str) -> None:
+        """Nobody will tell what becomes of this mail."""
+        if probe in self.held:
+            self.held.remove(probe)
+            if self.incident:
+                toll = self.incident.toll.plus("held", -1).plus("unknown")
+                self.incident = replace(self.incident, toll=toll)
 
     def returned(self, probe: Probe, at: Instant, limits: Limits) -> bool:
         """A bounce has come; whether it was of a mail that was late."""

@@ -35,6 +35,8 @@ class Run:
 
     def well(self, at: Instant) -> None:
         """One was taken, or came."""
+        if self.incident and self.bad and self.began:
+            self.incident = replace(self.incident, peak=max(self.incident.peak, elapsed(self.began, at)))
         self.bad, self.good, self.restored = 0, self.good + 1, self.restored or at
         if self.incident and self.good >= SUCCESSES:
             self.incident = self.incident.ended(self.restored)

@@ -136,6 +136,7 @@ class Probe:
     bounced: Bounced | None = None  # the first bounce
     places: tuple[Place, ...] = ()  # every copy of the mail that was seen; more than one: moved, or duplicates
     vanished: tuple[Place, ...] = ()  # those of them that somebody else took away
+    expired: Expired | None = None
     notices: tuple[Place, ...] = ()  # every notification about it
     judged: tuple[float, ...] = ()  # deadlines that were judged, in seconds
     missed: tuple[float, ...] = ()  # those of them that were missed
@@ -251,7 +252,7 @@ def advance(probe: Probe | None, event: Event) -> Probe:
             unknown = (*probe.unknown, deadline) if known is None else probe.unknown
             return replace(probe, state=after, judged=(*probe.judged, deadline), missed=missed, unknown=unknown)
         case Expired():
-            return replace(probe, state=after)
+            return replace(probe, state=after, expired=event)
     if probe.submitted:
         raise ImpossibleEvent(before, event)  # one submission has one outcome
     return _measured(replace(probe, state=after, submitted=event))

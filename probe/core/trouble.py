@@ -39,7 +39,7 @@ class Toll(NamedTuple):
     lost: int = 0
     bounced: int = 0
     refused: int = 0
-    unknown: int = 0  # sent during it, and come without anybody knowing when
+    unknown: int = 0  # sent during it, and come without anybody knowing when; held, and nobody can tell any more
 
     @property
     def affected(self) -> int:
