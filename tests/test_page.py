@@ -21,7 +21,7 @@ from probe.core.history import Cell
 from probe.core.phrases import PHRASES
 from probe.core.state import State
 from probe.core.trouble import RouteState
-from probe.page import Route, drawing, face, overview
+from probe.page import Figures, Route, drawing, face, overview
 from probe.page.html import Html, tag
 from probe.page.live import Parts
 from probe.page.overview import WORST_FIRST
@@ -66,6 +66,24 @@ class Stream:
         while True:
             if html := (await self.news()).get("html", {}).get(part):
                 return str(html)
+
+
+class Turns:
+    """Counts how often everybody on the loop had a turn."""
+
+    number = 0
+
+    async def __aenter__(self) -> Turns:
+        self._counting = asyncio.create_task(self._count())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._counting.cancel()
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            self.number += 1
 
 
 class Reading(HTMLParser):
@@ -391,27 +409,32 @@ async def test_however_many_look_the_record_is_asked_once(world: World) -> None:
 
 async def test_while_a_thousand_routes_are_drawn_others_have_their_turns(world: World) -> None:
     world.views = [view(f"route-{i}", RouteState.SLOW, "late", 3, 50.0) for i in range(1000)]
-    turns, seen = 0, list[int]()
-
-    async def watch() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    route = world.route
+    route, seen = world.route, list[int]()
 
     def asked(name: str, now: Instant) -> Route | None:
-        seen.append(turns)
+        seen.append(turns.number)
         return route(name, now)
 
     world.route = asked  # type: ignore[method-assign]
-    watching = asyncio.create_task(watch())
-    _, page, _ = await get(world, "/")
-    watching.cancel()
-    assert page.count('class="card"') == 1000
+    async with Turns() as turns:
+        pages = await asyncio.gather(*(get(world, f"/?lang={language}") for language in ("en", "de")))
+    assert [page.count('class="card"') for _, page, _ in pages] == [1000, 1000]
     assert max(Counter(seen).values()) == 25
-    assert len(page) / 1000 < 1_200, "characters per route"
+    assert all(len(page) / 1000 < 1_200 for _, page, _ in pages), "characters per route"
+
+
+async def test_of_many_routes_pages_that_are_drawn_at_once_others_have_their_turn_after_each(world: World) -> None:
+    figures, seen = world.figures, list[int]()
+
+    def asked(name: str) -> Figures:
+        seen.append(turns.number)
+        return figures(name)
+
+    world.figures = asked  # type: ignore[method-assign]
+    async with Turns() as turns:
+        await asyncio.gather(*(get(world, f"/route/{it.route}") for it in world.views))
+    assert len(seen) == len(world.views)
+    assert max(Counter(seen).values()) == 1
 
 
 async def test_the_head_of_a_page_is_sent_before_anything_is_asked_or_drawn(world: World) -> None:

@@ -6,7 +6,7 @@ Rule: whether the public looks is decided once for each drawing, and before anyt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -33,9 +33,17 @@ class Drawing:
     def __init__(self, source: Source, past: Past, pace: float) -> None:
         self._source, self._past, self._pace = source, past, pace
         self._parts: dict[tuple[Language, str, str, bool], Parts] = {}
+        self._turns = asyncio.Lock()
+
+    async def turn(self) -> None:
+        """Wait for one's turn: of many viewers who wake together one goes on, then all others of the loop, and then the
+        next."""
+        async with self._turns:
+            await asyncio.sleep(0)
 
     async def parts(self, speech: Speech, name: str, span: Span = SPANS["24h"]) -> Parts:
         """Those of this route's page, with this span's chart; "" for that of all; fresh."""
+        await self.turn()
         now, hidden = asyncio.get_running_loop().time(), self._source.is_public()
         for old in [key for key, it in self._parts.items() if now - it.used > _UNUSED * self._pace]:
             del self._parts[old]
@@ -65,11 +73,12 @@ class Drawing:
         return public_health(health) if hidden else health
 
     async def _all(self, speech: Speech, hidden: bool, parts: Parts) -> None:
+        wall, routes = self._source.now().wall, list[Route]()
+        days, over = await self._past.strips(wall), await self._past.incidents(wall)
         now = self._source.now()
-        days, routes = await self._past.strips(now.wall), list[Route]()
         for number, name in enumerate(self._source.routes()):
             if not number % _AT_ONCE:
-                await asyncio.sleep(0)
+                await self.turn()
             if route := self._shown(name, now, hidden):
                 routes.append(route)
                 said, day = overview.says(route, speech), days.get(name, _NOTHING)
@@ -77,20 +86,22 @@ class Drawing:
                 parts.put(f"r-{name}", key, partial(overview.card, route, said, day, speech))
         routes.sort(key=overview.rank)
         parts.arrange({f"r-{route.name}": route for route in routes})
-        health, found = self._health(hidden), await self._incidents(routes, now)
+        health, found = self._health(hidden), _incidents(routes, over)
         parts.put("head", None, lambda: overview.head(routes, health, speech, "", ""))
         parts.put("own", None, lambda: overview.own(health, now.wall, speech))
         parts.put("incidents", (found, now.wall // 60), lambda: overview.incidents(found, now.wall, speech))
         parts.put("now", None, lambda: _now(speech, now))
 
     async def _route(self, name: str, span: Span, speech: Speech, hidden: bool, parts: Parts) -> None:
+        wall = self._source.now().wall
+        record, over = await self._past.detail(name, span, wall), await self._past.incidents(wall, name)
+        await self.turn()
         now = self._source.now()
         route = self._shown(name, now, hidden)
         if route is None:
             return  # it was removed from the configuration; the page stays as it was
-        figures, found = self._source.figures(name), await self._incidents([route], now, name)
+        figures, found = self._source.figures(name), _incidents([route], over)
         known = public_figures(figures) if hidden else figures
-        record = await self._past.detail(name, span, now.wall)
         parts.put_together(record, lambda: detail.past(record, speech, hidden, now.wall))
         parts.put("state", None, lambda: detail.state(route, speech))
         parts.put("flying", None, lambda: detail.flying(known, now, speech))
@@ -98,13 +109,13 @@ class Drawing:
         parts.put("incidents", None, lambda: overview.incidents(found, now.wall, speech, named=False))
         parts.put("now", None, lambda: _now(speech, now))
 
-    async def _incidents(self, routes: list[Route], now: Instant, name: str | None = None) -> list[Incident]:
-        """Those that are open as they are now, and of the others what is on record."""
-        known = {route.name for route in routes}
-        open_ = [(it, route.view) for route in routes for it in route.view.incidents]
-        latest = sorted(open_, key=lambda pair: -pair[0].begin.wall)[:_INCIDENTS]
-        over = [it for it in await self._past.incidents(now.wall, name) if it.route in known]
-        return [*(as_of(it, view) for it, view in latest), *over][:_INCIDENTS]
+
+def _incidents(routes: Sequence[Route], over: Sequence[Incident]) -> list[Incident]:
+    """Those that are open as they are now, and of the others what is on record."""
+    known = {route.name for route in routes}
+    open_ = [(it, route.view) for route in routes for it in route.view.incidents]
+    latest = sorted(open_, key=lambda pair: -pair[0].begin.wall)[:_INCIDENTS]
+    return [*(as_of(it, view) for it, view in latest), *(it for it in over if it.route in known)][:_INCIDENTS]
 
 
 def _now(speech: Speech, now: Instant) -> Html:

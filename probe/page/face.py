@@ -125,7 +125,7 @@ class Face:
             data = self._stream(request, speech, parts, kept) if parts else {}
             for piece in body(speech, pieces, languages, **data):
                 await response.send(piece)
-                await asyncio.sleep(0)
+                await self._drawing.turn()
             await response.end()
         return response
 
