@@ -34,12 +34,12 @@ from probe.incidents import Incidents
 from probe.ledger import Ledger, LedgerError, Reader
 from probe.log import LogSink, line
 from probe.metrics import Metrics
-from probe.notify import Notifier
 from probe.outlook import Outlook, time_zone
 from probe.page import Face, Latest, Past
 from probe.prober import Prober
 from probe.seldom import Seldom
-from probe.supervision import Supervision
+from probe.service.notify import Notifier
+from probe.service.supervision import Supervision
 
 log = logging.getLogger("mailprobe")
 

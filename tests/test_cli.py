@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from probe import __version__, show
+from probe import __version__
 from probe.core.settings import Route
 from probe.core.state import State
+from probe.demo.scenarios import SCENARIOS
 from probe.once import Result
-from probe.scenarios import SCENARIOS
+from probe.terminal import show
 
 from .bed.mailbed import MailBed
 from .make import probe_in

@@ -26,10 +26,6 @@ SHELLS = {
     "board",
     "keyfile",
     "provider",
-    "notify",
-    "status",
-    "scenarios",
-    "world",
     "page",
     "api",
     "seldom",
@@ -41,13 +37,13 @@ COMPOSERS = {
     "once",
     "check",
     "demo",
-    "supervision",
+    "service",
     "incidents",
     "outlook",
     "report",
     "standing",
 }
-FACE = {"cli", "show", "traced", "glance"}
+FACE = {"cli", "terminal"}
 OTHERS = {"core", "clock", "__init__"}
 
 CONFIG = {"config.values", "config.tables", "config.notes", "config.sources"}
@@ -64,7 +60,7 @@ SOLE_IMPORTERS = {
     "sqlite3": LEDGER,
     "aiosmtpd": {"provider.__init__"},
     "pymap": {"provider.mailboxes"},
-    "rich": {"show", "cli.common", "cli.demo", "traced", "glance"},
+    "rich": {"cli.common", "cli.demo", "terminal.show", "terminal.traced", "terminal.glance"},
     "click": {"cli.__init__", "cli.common", "cli.demo", "cli.evidence", "cli.service"},
 }
 SHARED = {
@@ -252,9 +248,9 @@ CHECKS: list[tuple[Callable[[Sources], list[str]], list[tuple[str, str]]]] = [
         [
             ("clock", "from probe.daemon import run"),
             ("board", "from probe import once"),
-            ("check", "from probe import show"),
-            ("daemon", "from probe.show import step"),
-            ("show", "from probe.cli import main"),
+            ("check", "from probe.terminal import show"),
+            ("daemon", "from probe.terminal.show import step"),
+            ("terminal.show", "from probe.cli import main"),
             ("prober", "from . import cli"),
         ],
     ),
@@ -263,7 +259,7 @@ CHECKS: list[tuple[Callable[[Sources], list[str]], list[tuple[str, str]]]] = [
         [
             *[("daemon", f"import {name}") for name in SOLE_IMPORTERS],
             ("mail.watcher", "def f():\n    from aioimaplib import aioimaplib"),
-            ("show", "import click"),
+            ("terminal.show", "import click"),
             ("prober", "import prometheus_client.core as c"),
         ],
     ),
@@ -271,11 +267,11 @@ CHECKS: list[tuple[Callable[[Sources], list[str]], list[tuple[str, str]]]] = [
         those_who_print,
         [
             ("once", "print('x')"),
-            ("show", "click.echo('x')"),
-            ("show", "from click import echo\necho('x')"),
+            ("terminal.show", "click.echo('x')"),
+            ("terminal.show", "from click import echo\necho('x')"),
             ("check", "import sys\nsys.stdout.write('x')"),
-            ("show", "from rich.console import Console\nConsole().print('x')"),
-            ("show", "def f(console):\n    console.print('x')"),
+            ("terminal.show", "from rich.console import Console\nConsole().print('x')"),
+            ("terminal.show", "def f(console):\n    console.print('x')"),
         ],
     ),
     (modules_without_docstring, [("once", "x = 1"), ("web", "# a comment\nimport os")]),

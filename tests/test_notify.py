@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.notify import Notifier
+from probe.service.notify import Notifier
 
 
 class Manager:

@@ -22,8 +22,8 @@ from probe.core.behaviour import Behaviour, Hold, store
 from probe.core.dsn import read_notice
 from probe.core.message import Mail, compose
 from probe.core.token import Token
+from probe.demo.world import Loop, World
 from probe.provider import HOST, Passage, Provider
-from probe.world import Loop, World
 
 from .loops import both_loops
 

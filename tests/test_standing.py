@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from probe import glance
 from probe.api import resources
 from probe.core.history import Share
 from probe.core.trouble import RouteState
 from probe.ledger import Ledger
 from probe.standing import exit_code
+from probe.terminal import glance
 
 from .make import T0
 from .process import MAILPROBE

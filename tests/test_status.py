@@ -7,7 +7,7 @@ from pathlib import Path
 from probe.core.events import Event
 from probe.core.outcome import Outcome, RouteView
 from probe.core.settings import Route, Settings
-from probe.status import StatusLine
+from probe.service.status import StatusLine
 
 from .make import accepted, failed, make_account, make_probe, sending
 

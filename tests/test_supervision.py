@@ -23,10 +23,10 @@ from probe.core.progress import Work
 from probe.core.settings import Account, Route, Secret, Server, Settings
 from probe.incidents import Incidents
 from probe.ledger import Ledger, LedgerError
-from probe.notify import Notifier
 from probe.prober import Prober
 from probe.recorder import Recorder
-from probe.supervision import Supervision
+from probe.service.notify import Notifier
+from probe.service.supervision import Supervision
 
 from .make import Told, make_probe, sending
 

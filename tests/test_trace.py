@@ -15,7 +15,7 @@ from probe.cli import main
 from probe.core.explain import explain
 from probe.core.headers import parse_head
 from probe.core.received import as_json, hops
-from probe.traced import data, view
+from probe.terminal.traced import data, view
 
 from .make import ROOT
 

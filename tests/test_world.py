@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from probe import clock, demo
+from probe import clock
 from probe.core.behaviour import store
 from probe.core.clocks import jumps
 from probe.core.events import Judged
@@ -22,12 +22,13 @@ from probe.core.evidence import Evidence
 from probe.core.outcome import Outcome
 from probe.core.report import report
 from probe.core.state import State
+from probe.demo import stage as demo
+from probe.demo.scenarios import BEGINS, FAILED, SCENARIOS, Scenario
+from probe.demo.world import Loop, World
 from probe.provider import Passage
 from probe.report import render
 from probe.report.gather import Wanted, collect
 from probe.report.verify import verify
-from probe.scenarios import BEGINS, FAILED, SCENARIOS, Scenario
-from probe.world import Loop, World
 
 _T = TypeVar("_T")
 HOUR, DAY = 3600.0, 86400.0

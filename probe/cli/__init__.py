@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. The only package that prints; how things look is in show.py and its like.
+"""The command line: parses, calls, prints. The only package that prints; how things look is in terminal/.
 
 Rule: a command imports what it needs when it is called: --help must not load a mail server.
 """

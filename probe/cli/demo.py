@@ -29,12 +29,12 @@ from probe.cli.common import (
     to_the_end,
     with_listen,
 )
-from probe.scenarios import BEGINS, SCENARIOS
+from probe.demo.scenarios import BEGINS, SCENARIOS
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from probe.demo import Stage
+    from probe.demo.stage import Stage
 
 _STORIES = "\n".join(f"{name:<12} {story.about}" for name, story in SCENARIOS.items())
 
@@ -62,8 +62,8 @@ def demo(options: Options, scenario: str, speed: float | None, limit: str | None
     seconds = seconds_of("--for", limit) if limit else math.inf
     log.configure(os.environ, logging.CRITICAL)
     try:
-        from probe import demo as embedded
-        from probe.world import Loop, World
+        from probe.demo import stage as embedded
+        from probe.demo.world import Loop, World
     except ImportError as error:
         fail(f"the demo needs more packages ({error.name} is missing): pip install 'mailprobe[demo]'")
     try:
@@ -87,7 +87,7 @@ def demo(options: Options, scenario: str, speed: float | None, limit: str | None
 async def _show_demo(stage: Stage, url: str, limit: float) -> None:
     from rich.live import Live
 
-    from probe import show
+    from probe.terminal import show
 
     console = terminal()
     view = stage.running.views

@@ -30,9 +30,9 @@ def trace(files: tuple[Path, ...], as_json: bool) -> None:
     FILE is a message (.eml), an mbox, or header lines that were copied from somewhere; - or nothing: standard input.
     Exits with 1 where no mail with a Received header was found.
     """
-    from probe import traced
     from probe.core.explain import explain
     from probe.core.mailfile import headers
+    from probe.terminal import traced
 
     console = terminal()
     empty = False

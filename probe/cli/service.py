@@ -60,9 +60,9 @@ def once(options: Options, route: str, timeout: str | None, as_json: bool) -> No
     Exits as monitoring plugins do: 0 in time; 1 later than a deadline, or not in the inbox; 2 not accepted, not there,
     or later than every deadline; 3 when it cannot be said.
     """
-    from probe import show
     from probe.once import Step
     from probe.once import once as send_one
+    from probe.terminal import show
 
     settings = settings_of(options, exit_code=3)
     if route not in settings.routes:
@@ -106,10 +106,10 @@ def check(options: Options, send: bool) -> None:
 
 
 async def _check(options: Options, settings: Settings, send: bool) -> int:
-    from probe import show
     from probe.check import Finding
     from probe.check import check as findings_about
     from probe.once import once as send_one
+    from probe.terminal import show
 
     console = terminal()
     worst = 0
@@ -148,8 +148,8 @@ def status(options: Options, as_json: bool) -> None:
     time" is of the last 24 hours. Exits as monitoring plugins do: 0 all is well; 1 a route is slow or recovering; 2 one
     is stuck or failing; 3 one is not seen, or nothing is known.
     """
-    from probe import glance
     from probe.standing import exit_code, standing
+    from probe.terminal import glance
 
     settings = settings_of(options, exit_code=3)
     try:

@@ -48,7 +48,7 @@ from probe.core.token import (
 from probe.mail import folders, imap_syntax, oauth
 from probe.mail.imap_syntax import Framer, Malformed, Parts
 from probe.mail.imap_wire import Lost, Refused, Wire
-from probe.traced import view
+from probe.terminal.traced import view
 
 from ..received_corpus import records
 

@@ -17,9 +17,9 @@ from probe import clock
 from probe.core.outcome import RouteView, Sink
 from probe.core.progress import Progress, Work
 from probe.log import line
-from probe.notify import Notifier
 from probe.prober import Prober
-from probe.status import StatusLine
+from probe.service.notify import Notifier
+from probe.service.status import StatusLine
 
 log = logging.getLogger("mailprobe.supervision")
 

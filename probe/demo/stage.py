@@ -20,9 +20,9 @@ from probe.core.behaviour import store
 from probe.core.outcome import Outcome, Sink
 from probe.core.settings import Account, Asking, Route, Secret, Server, Settings
 from probe.core.state import IN_FLIGHT, Probe, State
+from probe.demo.scenarios import Scenario
+from probe.demo.world import World
 from probe.provider import HOST, Passage, Provider
-from probe.scenarios import Scenario
-from probe.world import World
 
 _SENDER = "probe@demo.invalid"
 _HOUR = 3600.0

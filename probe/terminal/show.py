@@ -1,4 +1,4 @@
-"""How things look on a terminal: renderables and lines for cli.py, which prints them."""
+"""How things look on a terminal: renderables and lines for cli/, which prints them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from probe.core.words import duration
 from probe.once import Result, Step
 
 if TYPE_CHECKING:
-    from probe.demo import Comparison  # which only its own command may load
+    from probe.demo.stage import Comparison  # which only its own command may load
 
 _SIGNS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "bad": ("✗", "red")}
 _COLOURS = {"ok": "green", "warning": "yellow", "critical": "red", "unknown": "magenta"}
