@@ -8,9 +8,9 @@ A mail travels through this package in the order of these files:
     core/match.py      which probe was that?     core/dsn.py                      did it come back?
     core/state.py      what became of it         recorder.py, ledger/             the record, in memory and on disk
     incidents.py       is the route in trouble?
-    metrics/, page/, web.py, cli/               how people and Prometheus learn of it
+    metrics/, page/, api/, report/, terminal/    how people and programs learn of it
 
-`daemon.py` composes them; imports go one way: core <- shells <- daemon <- cli (tests/test_house.py holds the arrows).
+`daemon.py` composes them, `service/` tells systemd, `demo/` plays what can happen against `provider/`; imports go one way: core <- shells <- daemon <- cli (tests/test_house.py holds the arrows).
 """
 
 from importlib.metadata import version
