@@ -190,6 +190,26 @@ def test_when_our_own_clock_was_set_meanwhile_nothing_is_told_and_what_was_known
     assert "between" in parts(world.send(360.0, [0.1] * 4)[0])
 
 
+def test_when_our_own_clock_was_set_between_two_mails_no_host_s_is_said_to_have_been() -> None:
+    world = World((0.0,), hosts=HOSTS[:1])
+    for number in range(5):
+        world.tracer.trace(world.probe(number * 60.0, [number * 60.0 + 0.1], None, number * 60.0 + 0.7))
+    probe = world.probe(300.0, [300.1], None, 300.7)
+
+    def forward(at: Instant | None) -> Instant:
+        assert at is not None
+        return Instant(at.wall + 3600.0, at.boot, at.boot_id)
+
+    assert probe.arrived is not None
+    came = replace(probe.arrived, at=forward(probe.arrived.at))
+    found = world.tracer.trace(
+        replace(probe, started=forward(probe.started), answerable=forward(probe.answerable), arrived=came)
+    )
+    assert found is not None
+    assert len(found.segments) > 1
+    assert world.tracer.clocks.steps == ()
+
+
 # -- over a restart ------------------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,7 @@ class Tracer:
     accounts: Callable[[], Mapping[str, Account]]
     clocks: Clocks = field(default_factory=Clocks)
     learner: Learner = field(default_factory=Learner)
+    _latest: Instant | None = None  # when a mail last came
 
     def trace(self, probe: Probe) -> Traced | None:
         """What the header of this probe's mail tells; None where there is none."""
@@ -60,8 +61,11 @@ class Tracer:
         took = max(0.0, elapsed(probe.started, accepted))
         submission = Part("submission", took, took, _OUR_RESOLUTION)
         begun, seen = _begun(probe), arrival_bounds(arrived)[1]
-        if abs(elapsed(begun, arrived.at) - (arrived.at.wall - begun.wall)) > _SET:
+        before, self._latest = self._latest or begun, arrived.at
+        meanwhile = _was_set(begun, arrived.at)
+        if meanwhile or _was_set(before, begun):
             self.clocks = Clocks()  # ours was set: what we know of the others' differences from it is void
+        if meanwhile:
             return Traced(probe.id, arrived.at, (submission,), (), *said)
         marks = self._marks(probe, arrived, hops(by_name(head)))
         known = tuple(mark.stamp for mark in marks if mark.stamp)
@@ -151,6 +155,11 @@ class _Way:
     def _resolution(self, index: int | None) -> float:
         stamp = self.marks[index].stamp if index is not None else None
         return _OUR_RESOLUTION if index is None else stamp.resolution if stamp else 1.0
+
+
+def _was_set(one: Instant, other: Instant) -> bool:
+    """Whether our wall clock was, between the two."""
+    return abs(elapsed(one, other) - (other.wall - one.wall)) > _SET
 
 
 def _begun(probe: Probe) -> Instant:
