@@ -10,7 +10,8 @@ A mail travels through this package in the order of these files:
     incidents.py       is the route in trouble?
     metrics/, page/, api/, report/, terminal/    how people and programs learn of it
 
-`daemon.py` composes them, `service/` tells systemd, `demo/` plays what can happen against `provider/`; imports go one way: core <- shells <- daemon <- cli (tests/test_house.py holds the arrows).
+`daemon.py` composes them, `service/` tells systemd, `demo/` plays what can happen against `provider/`.
+Imports go one way: core <- shells <- daemon <- cli (tests/test_house.py holds the arrows).
 """
 
 from importlib.metadata import version
