@@ -9,9 +9,11 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from string import Formatter
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import aiohttp
 import pytest
@@ -127,9 +129,23 @@ async def test_all_routes_are_there_the_worst_first_each_with_its_state_in_words
         f"{world.sender} → {world.recipient}",
         "14 mails in flight, the oldest for 3 h 12 min; last delivery 09:00",
     ]
-    assert "5 of 8 routes need a look" in texts
+    assert "6 of 8 routes need a look" in texts
     assert "60 mails in flight" in texts
-    assert "The prober itself: 1 of 2 mailboxes not watched; nothing can be put on record" in texts
+    assert "The prober itself: mailboxes not watched: 1 of 2; nothing can be put on record" in texts
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ([RouteState.OK, RouteState.OK, RouteState.UNKNOWN], "1 of 3 routes needs a look"),
+        ([RouteState.STUCK, RouteState.OK, RouteState.UNKNOWN], "2 of 3 routes need a look"),
+        ([RouteState.UNKNOWN, RouteState.UNKNOWN], "Nothing is known yet"),
+        ([RouteState.OK], "1 mail in flight"),
+    ],
+)
+async def test_what_needs_a_look_is_all_that_is_not_fine(world: World, states: list[RouteState], said: str) -> None:
+    world.views = [view(f"r{n}", state, "in_time", in_flight=1) for n, state in enumerate(states)]
+    assert said in Reading((await get(world, "/"))[1]).texts
 
 
 @pytest.mark.parametrize(("number", "said"), [(1, "The route is fine"), (2, "All 2 routes are fine")])
@@ -163,7 +179,31 @@ async def test_a_route_s_page_tells_all_that_is_known_of_it(world: World) -> Non
     ]
     assert [words for words in known if words not in texts] == []
     assert page.count("data-point=") > 70
-    assert page.count("data-accepted=") == 14
+    assert len(drawn(page)) == 14
+
+
+def drawn(page: str) -> list[int]:
+    """When the mails were accepted that the chart draws in flight."""
+    found = re.search(r'id="flying" data-accepted="([\d ]*)"', page)
+    assert found
+    return [int(at) for at in found[1].split()]
+
+
+async def test_the_chart_draws_a_long_outage_from_its_first_mail_to_its_last(world: World) -> None:
+    world.change("ionos-to-own", in_flight=1441, oldest=86_400.0)
+    page = (await get(world, "/route/ionos-to-own"))[1]
+    accepted = drawn(page)
+    assert 300 < len(accepted) <= 400
+    assert accepted == sorted(accepted)
+    assert (NOW.wall - accepted[0], NOW.wall - accepted[-1] < 400) == (86_400.0, True)
+    assert "and 1341 more" in page
+
+
+def test_a_charts_times_follow_the_zones_clocks_through_their_change() -> None:
+    change = datetime(2026, 3, 29, 1, tzinfo=UTC).timestamp()
+    speech = Speech("en", ZoneInfo("Europe/Berlin"))
+    assert speech.offsets(change - 86_400, change + 86_400) == f"{change - 86_400:.0f}:3600 {change:.0f}:7200"
+    assert Speech().offsets(change, change + 7200) == f"{change:.0f}:0"
 
 
 @pytest.mark.parametrize(
@@ -380,6 +420,16 @@ async def test_a_route_that_is_removed_goes_and_a_new_one_comes(world: World) ->
     assert "brand-new" in said["html"]["r-brand-new"]
 
 
+async def test_who_watches_a_route_that_is_removed_is_not_told_that_all_goes_on(world: World) -> None:
+    async with aiohttp.ClientSession() as session, session.get(world.base + "/live?route=gmx-to-own") as response:
+        await Stream(response).news()
+        world.views = world.views[1:]
+        async with asyncio.timeout(5):
+            while await response.content.readline():
+                pass
+    assert (await get(world, "/live?route=gmx-to-own"))[0] == 404
+
+
 async def test_there_are_so_many_viewers_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(face, "VIEWERS", 1)
     async with aiohttp.ClientSession() as session, session.get(world.base + "/live") as response:
@@ -567,6 +617,7 @@ def cell(at: float = 0.0, **counts: int) -> Cell:
         ({"late": 31}, "bad"),
         ({"refused": 60, "measured": 0}, "bad"),
         ({"lost": 1}, "bad"),
+        ({"bounced": 20, "late": 20}, "some"),  # what is returned is late as well, when its deadline has passed
         ({"unknown": 60, "measured": 0}, "dark"),
         ({"unknown": 1, "measured": 59}, "good"),
         ({"open": 60, "measured": 0}, None),

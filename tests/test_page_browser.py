@@ -75,7 +75,7 @@ async def test_a_change_arrives_moves_its_route_up_and_is_announced(browser: Bro
         world.change("posteo-to-own", state=RouteState.STUCK, reason="overdue", in_flight=7, oldest=90_000.0)
         await expect(page.locator("#r-posteo-to-own")).to_contain_text("7 mails in flight, the oldest for 1 d 1 h")
         await expect(page.locator("#said")).to_have_text("posteo-to-own: stuck")
-        await expect(page).to_have_title("6 of 8 routes need a look – Mail delivery")
+        await expect(page).to_have_title("7 of 8 routes need a look – Mail delivery")
         assert (await names(page))[0] == "posteo-to-own"
 
 

@@ -15,7 +15,8 @@ from probe.page.overview import legend, says
 from probe.page.strip import SPANS, Span, levels, strip
 from probe.page.words import Speech
 
-_SHOWN = 100  # mails in flight that are shown one by one
+_SHOWN = 100  # mails in flight that are told one by one,
+_DRAWN = 400  # and that the chart draws: of more than that every second, third, …
 
 
 class Past(NamedTuple):
@@ -40,15 +41,13 @@ def state(route: Route, speech: Speech) -> Html:
 def flying(figures: Figures, now: Instant, speech: Speech) -> Html:
     """The mails in flight, the oldest first. The chart draws them, too."""
     queued = any(name for _, name in figures.flying)
-    rows = [
-        row(speech.at(at, now, seconds=True), *([name] if queued else []), data_accepted=f"{at.wall:.3f}")
-        for at, name in figures.flying[:_SHOWN]
-    ]
+    rows = [row(speech.at(at, now, seconds=True), *([name] if queued else [])) for at, name in figures.flying[:_SHOWN]]
+    drawn = figures.flying[:: max(1, -(-len(figures.flying) // _DRAWN))]
     more = len(figures.flying) - _SHOWN
     title, heads = speech.say("flying"), ["accepted", *(["queue_id"] if queued else [])]
     made = table(title, map(speech.say, heads), rows, shown=False) if rows else tag("p", speech.say("flying.none"))
     rest = tag("p", speech.say("flying.more", number=more), class_="quiet") if more > 0 else ""
-    return section(title, made, rest, id_="flying")
+    return section(title, made, rest, id_="flying", data_accepted=" ".join(f"{at.wall:.0f}" for at, _ in drawn))
 
 
 def stages(figures: Figures, now: Instant, speech: Speech) -> Html:

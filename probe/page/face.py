@@ -11,7 +11,7 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta, tzinfo
+from datetime import tzinfo
 from functools import partial
 from typing import Any, get_args
 
@@ -133,8 +133,8 @@ class Face:
         """What the page's scripts are told."""
         live = {**kept, "lang": speech.language, "route": request.match_info.get("name", ""), "after": parts.serial}
         now = self._source.now().wall
-        offset = datetime.fromtimestamp(now, self._zone).utcoffset() or timedelta()
-        return {"data_stream": address("/live", live), "data_offset": int(offset.total_seconds())}
+        offsets = speech.offsets(now - _span(request).seconds, now) if live["route"] else None
+        return {"data_stream": address("/live", live), "data_offsets": offsets}
 
     # -- what changes --------------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class Face:
         loop = asyncio.get_running_loop()
         shown: Collection[str] | None = None
         quiet = loop.time()
-        while not self._ending.is_set():
+        while not self._ending.is_set() and (not name or self._drawing.route(name)):
             parts = await self._drawing.parts(speech, name, span)
             if serial > parts.serial:
                 serial = 0  # of a time before the clock was set back

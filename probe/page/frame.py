@@ -105,6 +105,6 @@ def body(speech: Speech, content: Iterable[Html], languages: Mapping[Language, s
     yield Html(f"</main>{said}</body></html>")
 
 
-def section(title: str, *content: str, id_: str | None = None) -> Html:
+def section(title: str, *content: str, id_: str | None = None, **attributes: object) -> Html:
     """A part of a page with a heading."""
-    return tag("section", tag("h2", title), join(content), id=id_)
+    return tag("section", tag("h2", title), join(content), id=id_, **attributes)

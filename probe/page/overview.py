@@ -22,7 +22,6 @@ WORST_FIRST = (_S.STUCK, _S.FAILING, _S.BLIND, _S.RECOVERING, _S.SLOW, _S.UNKNOW
 _RANKS = {state: rank for rank, state in enumerate(WORST_FIRST)}
 _HELD = {_S.STUCK, _S.RECOVERING, _S.SLOW}  # among these the one that has held mail for longest is worse
 _AT_ONCE = 50  # routes in a piece
-_TROUBLE = {*WORST_FIRST} - {_S.OK, _S.UNKNOWN}
 
 
 def rank(route: Route) -> tuple[int, float, str]:
@@ -58,16 +57,15 @@ def head(routes: Sequence[Route], health: Health, speech: Speech, state: str, q:
     """How many are how, as a headline and as links to those."""
     lang = speech.language
     counts = Counter(route.view.state for route in routes)
-    bad = sum(counts[state] for state in _TROUBLE)
-    number = len(routes)
-    key = "fine.not" if bad else {0: "fine.none", 1: "fine.one"}.get(number, "fine.all")
-    if not bad and counts[_S.OK] < number:
-        key = "fine.not"
-        bad = number - counts[_S.OK]
-    title = speech.say(key, bad=bad, number=number)
+    all_ = len(routes)
+    bad = all_ - counts[_S.OK]
+    key = "fine.not" if bad else "fine.all" if all_ else "fine.none"
+    if all_ and counts[_S.UNKNOWN] == all_:
+        key = "fine.unknown"
+    title = speech.say(key, number=bad or all_, all=all_)
     warning = tag("a", f"{speech.say('own')}: {troubles(health, speech)}", href="#own")
     flying = speech.say("in_flight", number=sum(route.view.in_flight for route in routes))
-    chips = [_chip("", speech.say("every"), number, state, lang, q)]
+    chips = [_chip("", speech.say("every"), all_, state, lang, q)]
     chips += [_chip(it, badge(it, speech), counts[it], state, lang, q) for it in WORST_FIRST if counts[it]]
     return tag(
         "div",

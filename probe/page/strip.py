@@ -40,7 +40,7 @@ SPANS = {
 
 def level(cell: Cell) -> Level | None:
     """How bad it was; None: nothing was sent, or nothing is known yet."""
-    ill = cell.late + cell.lost + cell.bounced + cell.refused
+    ill = max(cell.late, cell.lost + cell.bounced) + cell.refused  # what is lost or returned is late as well
     if cell.lost or 2 * ill > cell.sent:
         return "bad"
     if ill:

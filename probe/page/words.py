@@ -20,10 +20,13 @@ WORDS: dict[Language, dict[str, str]] = {
         "skip": "to the content",
         "all": "All routes",
         "fine.none": "No route is configured",
-        "fine.one": "The route is fine",
         "fine.all": "All {number} routes are fine",
-        "fine.not": "{bad} of {number} routes need a look",
+        "fine.all.one": "The route is fine",
+        "fine.not": "{number} of {all} routes need a look",
+        "fine.not.one": "1 of {all} routes needs a look",
+        "fine.unknown": "Nothing is known yet",
         "in_flight": "{number} mails in flight",
+        "in_flight.one": "1 mail in flight",
         "as_of": "As of {time}",
         "live": "live",
         "stale": "not live any more; reload the page",
@@ -33,7 +36,8 @@ WORDS: dict[Language, dict[str, str]] = {
         "nothing": "No route matches.",
         "own": "The prober itself",
         "own.well": "well: {number} mailboxes watched, all on record",
-        "own.boxes": "{number} of {all} mailboxes not watched",
+        "own.well.one": "well: 1 mailbox watched, all on record",
+        "own.boxes": "mailboxes not watched: {number} of {all}",
         "own.ledger": "nothing can be put on record",
         "own.reload": "goes on with the old configuration",
         "own.since": "running since {time}",
@@ -130,10 +134,13 @@ WORDS: dict[Language, dict[str, str]] = {
         "skip": "zum Inhalt",
         "all": "Alle Strecken",
         "fine.none": "Keine Strecke ist eingerichtet",
-        "fine.one": "Die Strecke ist in Ordnung",
         "fine.all": "Alle {number} Strecken sind in Ordnung",
-        "fine.not": "{bad} von {number} Strecken brauchen Aufmerksamkeit",
+        "fine.all.one": "Die Strecke ist in Ordnung",
+        "fine.not": "{number} von {all} Strecken brauchen Aufmerksamkeit",
+        "fine.not.one": "1 von {all} Strecken braucht Aufmerksamkeit",
+        "fine.unknown": "Noch ist nichts bekannt",
         "in_flight": "{number} Mails unterwegs",
+        "in_flight.one": "1 Mail unterwegs",
         "as_of": "Stand {time}",
         "live": "live",
         "stale": "nicht mehr aktuell; bitte neu laden",
@@ -143,7 +150,8 @@ WORDS: dict[Language, dict[str, str]] = {
         "nothing": "Keine Strecke passt dazu.",
         "own": "Die Messung selbst",
         "own.well": "in Ordnung: {number} Postfächer beobachtet, alles aufgezeichnet",
-        "own.boxes": "{number} von {all} Postfächern nicht beobachtet",
+        "own.well.one": "in Ordnung: 1 Postfach beobachtet, alles aufgezeichnet",
+        "own.boxes": "nicht beobachtete Postfächer: {number} von {all}",
         "own.ledger": "es kann nichts aufgezeichnet werden",
         "own.reload": "läuft mit der alten Konfiguration weiter",
         "own.since": "läuft seit {time}",
@@ -246,8 +254,10 @@ class Speech:
     zone: tzinfo = UTC
 
     def say(self, key: str, **values: object) -> str:
-        """The words under this key."""
-        return WORDS[self.language][key].format_map(values)
+        """The words under this key, of one or of any `number`."""
+        words = WORDS[self.language]
+        one = words.get(f"{key}.one") if values.get("number") == 1 else None
+        return (one or words[key]).format_map(values)
 
     def state(self, state: str) -> str:
         """A route's state."""
@@ -268,6 +278,18 @@ class Speech:
     def at(self, what: Instant, now: Instant, seconds: bool = False) -> str:
         """A moment, counted back from now, for the wall clock may have been set."""
         return self.when(now.wall - elapsed(what, now), now.wall, seconds)
+
+    def offsets(self, since: float, until: float) -> str:
+        """How far this zone's clocks are ahead of UTC in a span: "1774742400:7200", since when by how many seconds;
+        from one such pair to the next."""
+        found: list[str] = []
+        last = None
+        for hour in range(int(since // 3600), int(until // 3600) + 1):
+            offset = datetime.fromtimestamp(3600.0 * hour, self.zone).utcoffset()
+            if offset != last:
+                found.append(f"{3600 * hour}:{int(offset.total_seconds()) if offset else 0}")
+            last = offset
+        return " ".join(found)
 
     def when(self, wall: float, now: float, seconds: bool = False) -> str:
         """A Unix time: the time of day, with the date unless it is today's."""

@@ -4,7 +4,9 @@
   const figure = document.getElementById("figure");
   const box = document.getElementById("chart");
   const table = document.getElementById("points");
-  const offset = Number(document.body.dataset.offset); // seconds east of UTC, as the page's texts
+  // Since when how many seconds east of UTC, as in the page's texts.
+  const offsets = document.body.dataset.offsets.split(" ").map((pair) => pair.split(":").map(Number));
+  const offset = (at) => (offsets.findLast(([since]) => since <= at) ?? offsets[0])[1];
   let ahead = 0; // seconds by which the page's clock is before this browser's
   const span = Number(box.dataset.span);
   const now = () => Date.now() / 1000 + ahead;
@@ -29,7 +31,7 @@
   }
 
   function flying() {
-    return [...document.querySelectorAll("#flying tr[data-accepted]")].map((row) => Number(row.dataset.accepted));
+    return document.getElementById("flying").dataset.accepted.split(" ").filter(Boolean).map(Number);
   }
 
   function openBars(u) {
@@ -44,6 +46,7 @@
     ctx.strokeStyle = colour("--stuck");
     ctx.lineWidth = 1.25 * devicePixelRatio;
     ctx.setLineDash([4 * devicePixelRatio, 2 * devicePixelRatio]);
+    ctx.globalAlpha = Math.max(0.3, Math.min(1, 50 / places.length)); // of hundreds the shape is seen, and the grid behind
     const bottom = u.bbox.top + u.bbox.height;
     for (const at of flying()) {
       const x = u.valToPos(at, "x", true);
@@ -78,7 +81,7 @@
     const series = (options) => ({ points: { show: false }, ...options });
     chart = new uPlot({
       width: box.clientWidth, height: box.clientHeight,
-      tzDate: (at) => new Date((at + offset + new Date(at * 1000).getTimezoneOffset() * 60) * 1000),
+      tzDate: (at) => new Date((at + offset(at) + new Date(at * 1000).getTimezoneOffset() * 60) * 1000),
       cursor: { drag: { x: false, y: false } },
       legend: { show: false },
       scales: { x: { range: () => [now() - span, now() + span / 100] }, y: { distr: 3, range } },
