@@ -144,7 +144,8 @@ async def test_all_routes_are_there_the_worst_first_each_with_its_state_in_words
     ],
 )
 async def test_what_needs_a_look_is_all_that_is_not_fine(world: World, states: list[RouteState], said: str) -> None:
-    world.views = [view(f"r{n}", state, "in_time", in_flight=1) for n, state in enumerate(states)]
+    reasons = {RouteState.UNKNOWN: "unmeasured", RouteState.STUCK: "overdue"}
+    world.views = [view(f"r{n}", it, reasons.get(it, "in_time"), in_flight=1) for n, it in enumerate(states)]
     assert said in Reading((await get(world, "/"))[1]).texts
 
 
