@@ -9,6 +9,8 @@ an older tool. Everything started here ends with the bench.
     peers.py      (a) the same for a plain IDLE client and for check_email_delivery
     cost.py       (b) CPU time per probe, beside bare.py: the same exchange without mailprobe
     startup.py    (c) time to the first submission, memory
+    years.py      (d) a ledger of years, asked while it is written
+    page.py       (e) what it costs to look: page, live streams, API; the loop's stalls meanwhile, by felt.py
     numbers.py    quantiles and tables
 
 `python -m tests.bench [--quick] [--json FILE]`, as root.

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..bed.mailbed import MailBed, what_is_missing
-from . import accuracy, cost, peers, received, startup, years
+from . import accuracy, cost, page, peers, received, startup, years
 from .numbers import SPREAD_HEAD, Spread, table
 
 
@@ -53,6 +53,9 @@ def main() -> None:
         if "ledger" in options.only:
             results["ledger"] = asked = years.made_and_measured(root / "years.sqlite", *_LEDGER[options.quick])
             _say(years.report(asked))
+        if "page" in options.only:
+            results["page"] = looked = page.measure(bed, root / "page", _PAGE[options.quick])
+            _say(page.report(looked))
     except KeyboardInterrupt:
         sys.exit("interrupted")
     finally:
@@ -70,7 +73,8 @@ _LEDGER = {
     False: (100, 500_000),
     True: (10, 10_000),
 }  # routes, probes: a tenth, and a hundredth, of what it is made for
-_PARTS = ("accuracy", "cost", "startup", "received", "ledger")
+_PAGE = {False: page.Plan(), True: page.Plan(100, 10_000, settle=10.0, cold=1, warm=5, live=5.0)}
+_PARTS = ("accuracy", "cost", "startup", "received", "ledger", "page")
 
 
 def _options() -> argparse.Namespace:

@@ -131,8 +131,8 @@ _CELLS = f"INSERT INTO cells SELECT {_CELL}, {COUNTED} FROM summaries, {_SIZES} 
 # -- making it -------------------------------------------------------------------------------------------------------
 
 
-def make(path: Path, routes: int, probes: int, until: float, seed: int = 1) -> None:
-    """A ledger of so many finished probes, the last of each route just before `until`."""
+def make(path: Path, routes: int, probes: int, until: float, seed: int = 1, every: float = 60.0) -> None:
+    """A ledger of so many finished probes, `every` so many seconds of a route one, the last just before `until`."""
     db, lock = open_to_write(path)
     assert lock is not None
     rng, all_kinds = random.Random(seed), kinds()
@@ -145,7 +145,7 @@ def make(path: Path, routes: int, probes: int, until: float, seed: int = 1) -> N
         for number in range(routes):
             share = first if number == 0 else (probes - first) // (routes - 1)
             with transaction(db):
-                _fill(db, f"route-{number:04d}", share, until - rng.random() * 60, rng, all_kinds)
+                _fill(db, route_name(number), share, until - rng.random() * every, every, rng, all_kinds)
         for _, sql in indexes:
             db.execute(sql)
         with transaction(db):
@@ -154,10 +154,21 @@ def make(path: Path, routes: int, probes: int, until: float, seed: int = 1) -> N
     os.close(lock)
 
 
+def route_name(number: int) -> str:
+    """Of the first, which has most probes, it is 0."""
+    return f"route-{number:04d}"
+
+
 def _fill(
-    db: sqlite3.Connection, route: str, number: int, until: float, rng: random.Random, all_kinds: list[Kind]
+    db: sqlite3.Connection,
+    route: str,
+    number: int,
+    until: float,
+    every: float,
+    rng: random.Random,
+    all_kinds: list[Kind],
 ) -> None:
-    """So many probes, a minute apart, of one route."""
+    """So many probes, so many seconds apart, of one route."""
     id_ = route_id(db, route)
     link = db.execute("SELECT link FROM routes WHERE id = ?", (id_,)).fetchone()[0]
     taken = rng.choices(all_kinds, [kind.share for kind in all_kinds], k=number)
@@ -167,7 +178,7 @@ def _fill(
         for place in range(begin, min(begin + _AT_ONCE, number)):
             kind = taken[place]
             latency = round(rng.uniform(*kind.latencies), 3)
-            values = _values(f"{rng.getrandbits(64):016x}", route, place, until - 60.0 * (number - place), latency)
+            values = _values(f"{rng.getrandbits(64):016x}", route, place, until - every * (number - place), latency)
             probe, start, seen = values["probe"], values["start"], values["seen"]
             events += [(probe, name, values[at], text % values) for name, at, text in kind.events]
             arrived = seen if kind.state == "delivered" else None
@@ -231,7 +242,7 @@ async def measure(path: Path, until: float) -> Years:
 
 def _questions(reader: Reader, until: float) -> Iterator[tuple[str, Callable[[], Awaitable[object]]]]:
     hour, day = until // 3600 * 3600 + 3600, until // DAY * DAY + DAY
-    one, year = "route-0000", until - 366 * DAY
+    one, year = route_name(0), until - 366 * DAY
 
     async def evidence() -> int:
         return sum([len(life.record) async for life in reader.evidence(one, year, until)])
