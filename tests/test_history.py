@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.core.chain import digest, genesis, verify
+from probe.core.chain import digest, genesis
 from probe.core.events import Event
 from probe.core.history import DAY, HOUR, Cell, IncidentRow, Summary, summary
 from probe.core.state import OPEN, Probe, State, advance
@@ -31,6 +31,7 @@ from probe.ledger.records import row
 from probe.ledger.schema import SCHEMA
 
 from .bench import years
+from .chained import links_of, verify
 from .make import (
     PATHS,
     PROBE,
@@ -277,7 +278,7 @@ async def test_every_finished_probe_is_a_link_and_its_record_comes_from_its_even
         probes = await write(ledger, some(200))
         for route in ("r0", "r1", "r2"):
             days = await reader.days(route, 0.0, BEGIN + 99 * DAY)
-            links = await reader.links(route, 0, days[-1].number)
+            links = links_of(reader.path, route, 0, days[-1].number)
             mine = [probe.id for probe in probes if probe.route == route and probe.state not in OPEN]
             assert sorted(it.probe for it in links) == sorted(mine)
             lives = [await reader.life(name) for name in mine]
@@ -315,7 +316,7 @@ async def test_an_event_that_was_changed_in_the_file_does_not_fit_its_link(path:
     async with opened(path) as (ledger, reader):
         life = await reader.life(probe)
         assert life is not None
-        links = await reader.links(life.summary.route, 0, 999)
+        links = links_of(reader.path, life.summary.route, 0, 999)
         broken = verify(genesis(await reader.ledger(), life.summary.route), links, {probe: [life.record]})
         assert broken is not None
         assert broken.number == life.links[-1].number
@@ -335,7 +336,7 @@ async def test_forgetting_leaves_days_heads_and_a_chain_that_holds(path: Path, m
         assert await reader.days("r0", 0.0, BEGIN + 99 * DAY) == days
         finished = await reader.probes("r0", limit=999)
         assert min(it.started for it in finished) > BEGIN + 4.5 * DAY
-        links = await reader.links("r0", 0, days[-1].number)
+        links = links_of(reader.path, "r0", 0, days[-1].number)
         heads = {day.number: day.head for day in days}
         assert links[0].number > 1
         assert verify(heads[links[0].number - 1], links, {}, days[-1].head) is None
@@ -343,7 +344,7 @@ async def test_forgetting_leaves_days_heads_and_a_chain_that_holds(path: Path, m
         # and it goes on from there
         await write(ledger, [live(9999, "r0", 7.0 * DAY, PATHS[State.DELIVERED])])
         last = (await reader.days("r0", 0.0, BEGIN + 99 * DAY))[-1]
-        more = await reader.links("r0", links[0].number - 1, last.number)
+        more = links_of(reader.path, "r0", links[0].number - 1, last.number)
         assert verify(heads[links[0].number - 1], more, {}, last.head) is None
 
 
@@ -399,7 +400,7 @@ async def told_of(reader: Reader) -> list[object]:
     """All that must be the same whoever made it; the order in a chain is not among that."""
     routes = await reader.routes()
     spans = [(name, BEGIN, BEGIN + 3 * DAY) for name in routes]
-    chains = [sorted((it.probe, it.digest) for it in await reader.links(name, 0, 10**9)) for name in routes]
+    chains = [sorted((it.probe, it.digest) for it in links_of(reader.path, name, 0, 10**9)) for name in routes]
     strips = [await reader.strip(BEGIN, BEGIN + 3 * DAY, cells) for cells in (3, 72, 200)]
     return [routes, await reader.counts(), [await reader.totals(*span) for span in spans], strips, chains]
 
@@ -427,7 +428,7 @@ async def test_an_older_ledger_is_caught_up_with_until_nothing_tells_it_from_a_n
         assert len(await ledger.unfinished()) == sum(make_probe(*life).state in OPEN for life in lives)
         for route in await reader.routes():
             [head] = await reader.days(route, 0.0, BEGIN + 99 * DAY)
-            links = await reader.links(route, 0, head.number)
+            links = links_of(reader.path, route, 0, head.number)
             assert verify(genesis(await reader.ledger(), route), links, {}, head.head) is None
 
 
@@ -497,7 +498,7 @@ async def test_a_finished_probe_that_was_not_chained_is_chained_when_it_is_settl
         assert await ledger.catch_up(BEGIN, BEGIN + 50.0) == 0
         assert await ledger.catch_up(BEGIN + 1.0, BEGIN + 50.0) == 1
         assert await ledger.catch_up(BEGIN + 1.0, BEGIN + 50.0) == 0
-        assert [it.probe for it in await reader.links("r", 0, 9)] == [events[0].probe]
+        assert [it.probe for it in links_of(reader.path, "r", 0, 9)] == [events[0].probe]
 
 
 async def test_what_cannot_be_read_of_an_older_ledger_keeps_nothing_else_from_being_caught_up_with(path: Path) -> None:
@@ -701,7 +702,7 @@ async def test_the_ledger_that_the_bench_makes_is_one_that_a_daemon_could_have_w
         assert len({it.state for it in found.values()}) > 3
         for route in await reader.routes():
             *_, head = await reader.days(route, 0.0, until + 9 * DAY)
-            links = await reader.links(route, 0, 10**9)
+            links = links_of(reader.path, route, 0, 10**9)
             assert verify(genesis(await reader.ledger(), route), links, {}, head.head) is None
         cells = await reader.strip(BEGIN, until, 5 * 24)
         assert cells == told(list(found.values()), HOUR)

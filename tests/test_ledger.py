@@ -44,6 +44,7 @@ from probe.ledger import SCHEMA_VERSION, Ledger, LedgerError, writing
 from probe.ledger.records import load
 from probe.ledger.schema import IS_OPEN, SCHEMA
 
+from .chained import headers
 from .make import (
     PATHS,
     PROBE,
@@ -473,8 +474,8 @@ def with_raw(event: Event, raw: bytes = HEAD) -> Event:
 async def test_a_header_is_kept_beside_the_events_and_takes_a_fraction_of_its_room(path: Path) -> None:
     async with opened(path) as ledger:
         await ledger.commit([*PATHS[State.ACCEPTED], with_raw(arrived()), with_raw(bounced(), b"No\xff")], [])
-        assert await ledger.headers(PROBE) == [HEAD, b"No\xff"]
-        assert await ledger.headers("0" * 16) == []
+        assert headers(ledger.path, PROBE) == [HEAD, b"No\xff"]
+        assert headers(ledger.path, "0" * 16) == []
         assert in_writer_thread(ledger, "SELECT length(raw) < 200 FROM headers ORDER BY seq") == (1,)
         assert in_writer_thread(ledger, "SELECT count(*) FROM events WHERE instr(record, 'raw')") == (0,)
 
@@ -515,12 +516,12 @@ async def test_after_its_time_a_header_stays_only_where_there_is_something_to_pr
         assert await ledger.sift_headers(arrived(2.0).at.wall) == 0  # nothing is older than that
         while await ledger.sift_headers(at + 86400.0):
             pass
-        assert await ledger.headers(late[0].probe) == [HEAD]
-        assert await ledger.headers(f"{2:016x}") == []
+        assert headers(ledger.path, late[0].probe) == [HEAD]
+        assert headers(ledger.path, f"{2:016x}") == []
         # and with its probe it goes, too
         while await ledger.forget(at + 86400.0, 10**12, 0.0):
             pass
-        assert await ledger.headers(late[0].probe) == []
+        assert headers(ledger.path, late[0].probe) == []
 
 
 async def test_the_newest_headers_stay_whatever_their_age(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -531,7 +532,7 @@ async def test_the_newest_headers_stay_whatever_their_age(path: Path, monkeypatc
             await ledger.commit([with_raw(e) if isinstance(e, Arrived) else e for e in events], [make_probe(*events)])
         while await ledger.sift_headers(arrived(2.0).at.wall + 86400.0):
             pass
-        assert [bool(await ledger.headers(f"{number:016x}")) for number in range(5)] == [False] * 3 + [True] * 2
+        assert [bool(headers(ledger.path, f"{number:016x}")) for number in range(5)] == [False] * 3 + [True] * 2
 
 
 async def test_a_ledger_of_the_version_before_gets_what_it_lacks_and_loses_nothing(path: Path) -> None:
@@ -552,4 +553,4 @@ async def test_a_ledger_of_the_version_before_gets_what_it_lacks_and_loses_nothi
         assert in_writer_thread(ledger, "PRAGMA user_version") == (SCHEMA_VERSION,)
         assert await ledger.find(PROBE) == probe
         await ledger.commit([with_raw(arrived(5.0))], [probe])
-        assert await ledger.headers(PROBE) == [HEAD]
+        assert headers(ledger.path, PROBE) == [HEAD]

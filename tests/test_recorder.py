@@ -19,6 +19,7 @@ from probe.core.state import Probe, State
 from probe.ledger import Ledger, LedgerError
 from probe.recorder import Recorder
 
+from .chained import headers
 from .make import (
     PROBE,
     RECIPIENT,
@@ -855,7 +856,7 @@ async def test_the_raw_header_leaves_the_memory_when_it_was_read(world: World) -
     kept = world.recorder.probes[PROBE].arrived  # its deadline is ahead
     assert kept is not None
     assert kept.raw == b""
-    assert await world.ledger.headers(PROBE) == [b"Received: x"]
+    assert headers(world.ledger.path, PROBE) == [b"Received: x"]
 
 
 # -- the end of a probe ------------------------------------------------------------------------------------------------

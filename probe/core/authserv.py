@@ -21,7 +21,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from probe.core import segments
 from probe.core.resinfo import Said, authentication_results, received_spf
@@ -139,32 +139,6 @@ class Learner:
         names = tuple(dict.fromkeys(name for own in alike for name in own.names))
         number = (max if above else min)(own.number for own in alike)
         return Own(alike[0].field, names, max(own.depth for own in alike), number, above)
-
-    def dump(self) -> dict[str, list[list[Any] | None]]:
-        """Plain data for JSON."""
-        return {mailbox: [_plain(own) if own else None for own in seen] for mailbox, seen in self._seen.items()}
-
-    @classmethod
-    def load(cls, data: object) -> Learner:
-        """What was dumped; what is of another form is left out, and learnt anew."""
-        learner = cls()
-        for mailbox, rows in list(data.items())[:_MAILBOXES] if isinstance(data, dict) else ():
-            if isinstance(rows, list) and isinstance(mailbox, str) and all(map(_is_plain, rows)):
-                seen = (Own(row[0], tuple(row[1]), *row[2:]) if row else None for row in rows)
-                learner._seen[mailbox] = deque(seen, maxlen=_REMEMBERED)
-        return learner
-
-
-def _plain(own: Own) -> list[Any]:
-    return [own.field, list(own.names), *own[2:]]
-
-
-def _is_plain(row: object) -> bool:
-    if row is None:
-        return True
-    if not isinstance(row, list) or [type(each) for each in row] != [str, list, int, int, bool]:
-        return False
-    return row[0] in READERS and bool(row[1]) and all(isinstance(name, str) for name in row[1])
 
 
 def _kind(own: Own) -> tuple[str, str]:

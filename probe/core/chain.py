@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -31,13 +31,6 @@ class Link(NamedTuple):
     at: float  # Unix time at which it was chained
     digest: bytes  # SHA-256 of the record
     link: bytes
-
-
-class Broken(NamedTuple):
-    """The first place at which a chain does not hold."""
-
-    number: int
-    why: str
 
 
 def canonical(value: Any) -> bytes:
@@ -64,31 +57,6 @@ def digest(of: bytes) -> bytes:
 def link(before: bytes, of: bytes) -> bytes:
     """The link that follows `before` and holds the record with the digest `of`."""
     return hashlib.sha256(before + of).digest()
-
-
-def verify(
-    start: bytes, links: Sequence[Link], records: Mapping[str, Sequence[bytes]], head: bytes | None = None
-) -> Broken | None:
-    """The first place where this part of a chain does not hold; None: it holds from `start`, the link before it, to
-    `head`, a link that is known from elsewhere.
-
-    `records`, by probe: each must be one of those whose digests the links give for that probe.
-    """
-    wanted = {(probe, digest(text)) for probe, texts in records.items() for text in texts}
-    before, number = start, 0
-    for number, it in enumerate(links, links[0].number if links else 0):
-        if it.number != number:
-            return Broken(number, f"the link after this one's predecessor has the number {it.number}")
-        if it.link != link(before, it.digest):
-            return Broken(number, f"the link of probe {it.probe} does not follow from the one before and its digest")
-        wanted.discard((it.probe, it.digest))
-        before = it.link
-    if head is not None and before != head:
-        return Broken(number, "the last link is not the head that is known from elsewhere")
-    for probe, _ in sorted(wanted):
-        numbers = [it.number for it in links if it.probe == probe]
-        return Broken(min(numbers, default=number), f"the record of probe {probe} is not the one that was chained")
-    return None
 
 
 # -- RFC 8785 ------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from math import inf, isfinite
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 DRIFT = 300e-6  # seconds per second against our clock; hosts that drift by 260 ppm were seen
 _HOSTS = 64
@@ -136,34 +136,12 @@ class Clocks:
         fit = self.fit(passage)
         return tuple(fit.place(i) for i in range(len(passage.stamps)))
 
-    def delays(self, passage: Passage) -> tuple[Interval, ...]:
-        """Seconds from each stamp to the next: for so long the host of the earlier one had the mail."""
-        fit = self.fit(passage)
-        return tuple(fit.delay(i, i + 1) for i in range(len(passage.stamps) - 1))
-
     def offsets(self, now: float) -> dict[str, Interval]:
         """Each host's clock minus ours, in seconds, at our Unix time `now`; by its own stamps, which is nearly all."""
         when = max(now, self._latest)
         back = self._drift * (when - now)
         seen = {host: self._seen(host, when) for host in self._known if host != _OURS}
         return {host: Interval(low - back, high + back) for host, (low, high) in seen.items()}
-
-    def dump(self) -> dict[str, Any]:
-        """All that is known, as plain data for JSON."""
-        return {"limits": [[a, b, *known] for a, row in self._known.items() for b, known in row.items()]}
-
-    def load(self, data: dict[str, Any]) -> None:
-        """What dump() gave, in place of what is known. Raises ValueError for anything else."""
-        known: dict[str, dict[str, _Known]] = {}
-        try:
-            for a, b, limit, at in data["limits"]:
-                if not (isinstance(a, str) and isinstance(b, str) and isfinite(limit) and isfinite(at)):
-                    raise ValueError(f"no bound: {a} {b} {limit} {at}")
-                known.setdefault(a, {})[b] = _Known(float(limit), float(at))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"no record of clocks: {error}") from error
-        self._known = known
-        self._latest = max((bound.at for row in known.values() for bound in row.values()), default=-inf)
 
     # -- what is known ---------------------------------------------------------------------------------------------
 

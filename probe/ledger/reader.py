@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from probe.core.chain import Link
 from probe.core.history import Cell, Day, IncidentRow, Life, Point, Share, Standing, Summary, Totals
 from probe.core.state import State
 from probe.ledger import reading, writing
@@ -144,10 +143,6 @@ class Reader:
     async def days(self, route: str, since: float, until: float) -> list[Day]:
         """The heads of the route's chain of all days (UTC) that began in this span; never forgotten."""
         return await self._call(reading.days, route, since, until)
-
-    async def links(self, route: str, after: int, upto: int) -> list[Link]:
-        """The links of the route's chain with these numbers, (after, upto], as far as they are kept."""
-        return await self._call(reading.links, route, after, upto)
 
     async def digests(self, route: str, after: int, upto: int) -> list[bytes]:
         """The digests in the links with these numbers, (after, upto], as far as they are kept."""

@@ -277,13 +277,6 @@ def days(db: sqlite3.Connection, route: str, since: float, until: float) -> list
     return [Day(*row) for row in db.execute(query, {"route": route, "since": since, "until": until})]
 
 
-def links(db: sqlite3.Connection, route: str, after: int, upto: int) -> list[Link]:
-    """The links that follow the one with the number `after`, as far as they are kept."""
-    query = f"""SELECT number, probe, at, digest, link FROM chain WHERE {_ROUTE} AND number > :after AND number <= :upto
-        ORDER BY number"""
-    return [Link(*row) for row in db.execute(query, {"route": route, "after": after, "upto": upto})]
-
-
 def digests(db: sqlite3.Connection, route: str, after: int, upto: int) -> list[bytes]:
     """The digests in these links: all that is needed to compute them again."""
     query = f"SELECT digest FROM chain WHERE {_ROUTE} AND number > :after AND number <= :upto ORDER BY number"

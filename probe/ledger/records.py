@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-import zlib
 
 from probe.core.events import Event
 from probe.core.state import ImpossibleEvent, Probe, advance
@@ -36,9 +35,3 @@ def load(db: sqlite3.Connection, where: str, args: tuple[object, ...]) -> list[P
             log.exception("the record of probe %s in the ledger cannot be read; it is left out", probe)
             probes.pop(probe, None)
     return list(probes.values())
-
-
-def headers(db: sqlite3.Connection, probe: str) -> list[bytes]:
-    """The header blocks of this probe's mails and bounces that are kept, in the order in which they came."""
-    kept = db.execute("SELECT raw FROM headers WHERE probe = ? ORDER BY seq", (probe,))
-    return [zlib.decompress(raw) for (raw,) in kept]

@@ -72,10 +72,6 @@ class Ledger:
         found = await self._call(records.load, "id = ?", (probe,))
         return found[0] if found else None
 
-    async def headers(self, probe: str) -> list[bytes]:
-        """The header blocks of this probe's mails and bounces that are kept, in the order in which they came."""
-        return await self._call(records.headers, probe)
-
     async def recent_headers(self) -> list[tuple[Probe, bytes]]:
         """The header blocks that came last, each with its probe; the oldest first."""
         return await self._call(writing.recent_headers)

@@ -12,7 +12,6 @@ import atexit
 import contextlib
 import functools
 import itertools
-import json
 import math
 import random
 import re
@@ -355,9 +354,7 @@ def authenticity(data: bytes) -> None:
         ("dkim", "fail", "example.de"),
         ("spf", "pass", "example.de"),
     ]
-    learner = Learner()
-    learner.learn("box", found)
-    assert Learner.load(json.loads(json.dumps(learner.dump()))).dump() == learner.dump()
+    Learner().learn("box", found)
 
 
 _ADDED = (
