@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..bed.mailbed import MailBed, what_is_missing
-from . import accuracy, cost, page, peers, received, startup, years
+from . import accuracy, cost, evidence, page, peers, received, startup, years
 from .numbers import SPREAD_HEAD, Spread, table
 
 
@@ -53,6 +53,8 @@ def main() -> None:
         if "ledger" in options.only:
             results["ledger"] = asked = years.made_and_measured(root / "years.sqlite", *_LEDGER[options.quick])
             _say(years.report(asked))
+            results["report"] = made = [evidence.measure(root / "years.sqlite", it) for it in evidence.ROUTES]
+            _say([line for each in made for line in (*evidence.report(each), "")])
         if "page" in options.only:
             results["page"] = looked = page.measure(bed, root / "page", _PAGE[options.quick])
             _say(page.report(looked))
