@@ -70,9 +70,10 @@ class Outlook:
 def time_zone() -> tzinfo:
     """This machine's, so that a page's times are those of its log."""
     try:
-        if name := os.environ.get("TZ"):
-            return ZoneInfo(name.removeprefix(":"))
-        with Path("/etc/localtime").open("rb") as file:
+        name = os.environ.get("TZ", "").removeprefix(":") or "/etc/localtime"
+        if not name.startswith("/"):
+            return ZoneInfo(name)
+        with Path(name).open("rb") as file:
             return ZoneInfo.from_file(file)
     except (OSError, ValueError, KeyError):
         return UTC

@@ -25,7 +25,7 @@ from probe.api.document import PATHS, document, parameters
 from probe.api.examples import EXAMPLES
 from probe.api.past import Busy, Record
 from probe.api.resources import Data
-from probe.core.accepts import takes_gzip
+from probe.core.accepts import has, tagged, takes_gzip
 from probe.core.events import Instant
 from probe.core.state import State
 
@@ -202,10 +202,9 @@ def _encode(data: Any) -> bytes:
 
 async def _sent(request: web.Request, body: bytes) -> web.Response:
     zipped = takes_gzip(request.headers.get("Accept-Encoding", ""))
-    tag = f'"{blake2b(body, digest_size=12).hexdigest()}{"-gzip" if zipped else ""}"'
+    tag = tagged(blake2b(body, digest_size=12).hexdigest(), zipped)
     headers = {**_HEADERS, "ETag": tag}
-    known = request.headers.get("If-None-Match", "")
-    if known.strip() == "*" or tag in (it.strip().removeprefix("W/") for it in known.split(",")):
+    if has(request.headers.get("If-None-Match", ""), tag):
         return web.Response(status=304, headers=headers)
     if zipped:
         pack = partial(gzip.compress, body, compresslevel=4, mtime=0)

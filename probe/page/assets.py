@@ -18,7 +18,7 @@ class Asset(NamedTuple):
     body: bytes
     zipped: bytes
     content_type: str
-    etag: str
+    digest: str
 
 
 @cache
@@ -31,7 +31,7 @@ def assets() -> Mapping[str, Asset]:
             body = file.read_bytes()
             digest = hashlib.sha256(body).hexdigest()[:16]
             zipped = gzip.compress(body, mtime=0)
-            found[f"/static/{digest}/{file.name}"] = Asset(body, zipped, f"{kind}; charset=utf-8", f'"{digest}"')
+            found[f"/static/{digest}/{file.name}"] = Asset(body, zipped, f"{kind}; charset=utf-8", digest)
     return found
 
 

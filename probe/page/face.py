@@ -17,14 +17,14 @@ from typing import Any, get_args
 
 from aiohttp import web
 
-from probe.core.accepts import takes_gzip
+from probe.core.accepts import has, tagged, takes_gzip
 from probe.core.phrases import Language
 from probe.core.trouble import RouteState
 from probe.page import detail, overview
 from probe.page.assets import assets, paths
 from probe.page.drawing import Drawing
 from probe.page.facts import Route, Source
-from probe.page.frame import address, body, head
+from probe.page.frame import address, body, head, link
 from probe.page.html import Html, tag
 from probe.page.live import Parts, event
 from probe.page.past import Past
@@ -198,13 +198,13 @@ class Face:
         asset = assets().get(request.path)
         if asset is None:
             return web.Response(status=404, headers=_HEADERS)
-        headers = {**_HEADERS, **_FOREVER, "ETag": asset.etag, "Vary": "Accept-Encoding"}
-        if request.headers.get("If-None-Match") == asset.etag:
+        zipped = takes_gzip(request.headers.get("Accept-Encoding", ""))
+        tag = tagged(asset.digest, zipped)
+        headers = {**_HEADERS, **_FOREVER, "ETag": tag, "Vary": "Accept-Encoding"}
+        if has(request.headers.get("If-None-Match", ""), tag):
             return web.Response(status=304, headers=headers)
-        headers["Content-Type"] = asset.content_type
-        if takes_gzip(request.headers.get("Accept-Encoding", "")):
-            return web.Response(body=asset.zipped, headers={**headers, "Content-Encoding": "gzip"})
-        return web.Response(body=asset.body, headers=headers)
+        headers |= {"Content-Type": asset.content_type} | ({"Content-Encoding": "gzip"} if zipped else {})
+        return web.Response(body=asset.zipped if zipped else asset.body, headers=headers)
 
 
 class _Packed(web.StreamResponse):
@@ -230,7 +230,8 @@ class _Packed(web.StreamResponse):
 
 
 async def _nothing(speech: Speech) -> tuple[Iterable[Html], None]:
-    return [tag("p", speech.say("not_found"))], None
+    back = link("/", f"← {speech.say('all')}", lang=speech.language)
+    return [tag("p", back, class_="back"), tag("h1", speech.say("not_found"))], None
 
 
 def _asked(request: web.Request) -> dict[str, str]:
