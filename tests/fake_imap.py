@@ -23,7 +23,7 @@ from pathlib import Path
 from probe.clock import now
 from probe.core.events import Instant
 from probe.core.settings import Server
-from probe.mail.imap_syntax import date_time, decode_utf7, encode_utf7
+from probe.mail.imap_syntax import decode_utf7, search_day
 
 CAPABILITIES = b"IMAP4rev1 IDLE UIDPLUS SPECIAL-USE LIST-EXTENDED AUTH=PLAIN SASL-IR"
 XOAUTH2_REFUSAL = b'{"status":"400","schemes":"Bearer","scope":"https://mail.google.com/"}'
@@ -447,3 +447,26 @@ def certificate(directory: Path, name: str = "127.0.0.1", days: int = 30) -> tup
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     return context, cert
+
+
+# -- what servers write ----------------------------------------------------------------------------------------------
+
+_UNSAFE = re.compile(r"&|[^\x20-\x7e]+")
+
+
+def date_time(seconds: float) -> str:
+    """date-time of RFC 3501 §9 in UTC, without quotes: the inverse of internal_date."""
+    at = datetime.fromtimestamp(seconds, UTC)
+    return f"{at.day:2}{search_day(at)[2:]} {at:%H:%M:%S} +0000"
+
+
+def encode_utf7(name: str) -> str:
+    """A folder's name in modified UTF-7, all ASCII."""
+
+    def shifted(found: re.Match[str]) -> str:
+        if found[0] == "&":
+            return "&-"
+        body = base64.b64encode(found[0].encode("utf-16-be", "surrogatepass")).decode()
+        return "&" + body.rstrip("=").replace("/", ",") + "-"
+
+    return _UNSAFE.sub(shifted, name)

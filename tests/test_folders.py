@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from probe.core.events import Placement
 from probe.mail.folders import INBOX, Watched, choose
-from probe.mail.imap_syntax import Folder, encode_utf7, parse_list
+from probe.mail.imap_syntax import Folder, parse_list
+
+from .fake_imap import encode_utf7
 
 
 def listed(*lines: bytes) -> list[Folder]:

@@ -63,17 +63,14 @@ class Connection:
         *,
         clock: Callable[[], Instant],
         timeout: float = 30.0,
-        on_exists: Callable[[Instant], None] | None = None,
     ) -> Connection:
-        """Resolve, connect, TLS, greeting, capabilities: all within `timeout` seconds.
-
-        `on_exists` is called at every growth, within the loop's read callback. Raises net.Unreachable, Lost, Refused.
-        """
+        """Resolve, connect, TLS, greeting, capabilities: all within `timeout` seconds. Raises net.Unreachable, Lost,
+        Refused."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         addresses = await net.resolve(server.host, server.port, timeout)
         sock = await net.connect(addresses, max(0.0, deadline - loop.time()))
-        wire = Wire(clock, timeout, on_exists)
+        wire = Wire(clock, timeout)
         self = cls(wire)
         try:
             async with asyncio.timeout_at(deadline):
@@ -133,10 +130,6 @@ class Connection:
     @property
     def last_contact(self) -> Instant:
         return self._wire.last_contact
-
-    @property
-    def greeting(self) -> str:
-        return self._wire.greeting
 
     @property
     def expunged(self) -> int:

@@ -11,7 +11,7 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Generic, TypeVar
 
 MAX_LINE = 1 << 20
@@ -171,14 +171,7 @@ def search_day(day: date) -> str:
     return f"{day.day:02}-{_MONTHS[day.month - 1]}-{day.year:04}"
 
 
-def date_time(seconds: float) -> str:
-    """date-time of RFC 3501 §9 in UTC, without quotes: the inverse of internal_date."""
-    at = datetime.fromtimestamp(seconds, UTC)
-    return f"{at.day:2}-{_MONTHS[at.month - 1]}-{at.year:04} {at:%H:%M:%S} +0000"
-
-
 _SHIFTED = re.compile(r"&([A-Za-z0-9+,]*+)-")
-_UNSAFE = re.compile(r"&|[^\x20-\x7e]+")
 
 
 def decode_utf7(raw: str) -> str:
@@ -192,18 +185,6 @@ def decode_utf7(raw: str) -> str:
         return _SHIFTED.sub(shifted, raw)
     except (binascii.Error, UnicodeDecodeError):
         return raw
-
-
-def encode_utf7(name: str) -> str:
-    """A folder's name in modified UTF-7, all ASCII."""
-
-    def shifted(found: re.Match[str]) -> str:
-        if found[0] == "&":
-            return "&-"
-        body = base64.b64encode(found[0].encode("utf-16-be", "surrogatepass")).decode()
-        return "&" + body.rstrip("=").replace("/", ",") + "-"
-
-    return _UNSAFE.sub(shifted, name)
 
 
 def uid_sets(uids: Iterable[int], limit: int = 900) -> list[str]:

@@ -124,18 +124,15 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
     pending_sync_command: Command | None
     state: str
 
-    def __init__(
-        self, clock: Callable[[], Instant], timeout: float, on_exists: Callable[[Instant], None] | None
-    ) -> None:
+    def __init__(self, clock: Callable[[], Instant], timeout: float) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(loop)
-        self.clock, self.timeout, self.on_exists = clock, timeout, on_exists
+        self.clock, self.timeout = clock, timeout
         self.last_contact = clock()
         self.lock = asyncio.Lock()
         self.framer: syntax.Framer[Instant] = syntax.Framer()
         self.lost: tuple[LostReason, str] | None = None
         self.known: frozenset[str] | None = None  # capabilities; None: to be asked for
-        self.greeting = ""
         self.challenge = b""  # the server's last, in a log-in that had nothing more to say: why it is refused
         self.secrets: tuple[str, ...] = ()  # words to strike from the server's texts, during the log-in only
         self.leaving = False  # BYE is welcome
@@ -366,8 +363,6 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
             self.rings.pop()
         self.rings.append((self.grown, at))
         self._rouse()
-        if self.on_exists is not None:
-            self.on_exists(at)
 
     def _keep(self, word: bytes, parts: Parts) -> None:
         command = self.pending_sync_command
@@ -398,7 +393,7 @@ class Wire(aioimaplib.IMAP4ClientProtocol):  # type: ignore[misc]
         if word != b"OK":  # PREAUTH: nobody knows whose mailbox; before STARTTLS it is an attack (CVE-2020-12398)
             self.lose("protocol_error", f"greeting {self.clean(word)}")
             return
-        self.greeting, self.state = self.clean(text), aioimaplib.NONAUTH
+        self.state = aioimaplib.NONAUTH
         command, self.pending_sync_command = self.pending_sync_command, None
         if command is not None:
             command.close(text, "OK")
