@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from .bed import mailbed
 from .bed import relays as chain
 from .bed.mailbed import MailBed
 from .bed.relays import HOSTS, Relays
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("untimed")
 
 
 def _root() -> Path:

@@ -33,7 +33,7 @@ from probe.mail.imap_syntax import Framer, Malformed
 from .fake_imap import CAPABILITIES, FakeImap, Handler, certificate, date_time, encode_utf7
 from .loops import both_loops
 
-SHORT = 0.1  # seconds: a time limit that a test waits for
+SHORT = 0.25  # seconds: a time limit that a test waits for
 LIMIT = 5.0  # seconds: a test that takes this long hangs
 PASSWORD = "hunter2 secret"
 MAIL = b"Subject: star * and (paren\r\n\r\nA9 OK not a tag\r\n"
@@ -329,14 +329,14 @@ async def test_progress_stretches_the_time_limit_but_not_for_ever(monkeypatch: p
         with contextlib.suppress(OSError):
             for count in range(100):
                 writer.write(b"* OK still here\r\n")
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.06)
                 if args and count == 10:
                     writer.write(tag + b" OK done\r\n")
                     break
         return True
 
     monkeypatch.setattr(imap_wire, "_PATIENCE", 5)
-    async with talking(drip, timeout=0.1) as (_, line):
+    async with talking(drip, timeout=0.3) as (_, line):
         await line._wire.run(b"NOOP x", "NOOP")  # twice the limit, but never silent
         began = asyncio.get_running_loop().time()
         with losing("timeout"):
