@@ -35,7 +35,7 @@ from probe.core.events import (
 )
 from probe.core.incidents import RULES, Facts, Memory, Tracker
 from probe.core.outcome import InFlight, Outcome
-from probe.core.phrases import PHRASES, Language, sentence
+from probe.core.phrases import PHRASES, Language, end, sentence, trouble
 from probe.core.plain import typed
 from probe.core.settings import Route
 from probe.core.state import IN_FLIGHT, Probe, advance, met
@@ -45,6 +45,7 @@ from probe.core.trouble import (
     Held,
     Incident,
     Opened,
+    Origin,
     RouteState,
     StateChanged,
     Toll,
@@ -715,6 +716,20 @@ def test_a_drain_is_said_with_its_order_and_the_wait_that_it_means() -> None:
     assert words.startswith(
         "recovering: mail comes again, 60.0 a minute; first in, first out; sent now, a mail would wait "
     )
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"),
+    [
+        ("live", ("late mail", "12:30")),
+        ("left", ("late mail", "≥ 12:30")),
+        ("replayed", ("late mail (reconstructed)", "12:30")),
+        ("cut", ("late mail (reconstructed)", "≥ 12:30")),
+    ],
+)
+def test_who_told_an_incident_shows_in_its_words(origin: Origin, words: tuple[str, str]) -> None:
+    incident = replace(the_one(World(stall()).run(6000)), origin=origin)
+    assert (trouble(incident, "en"), end(incident, "12:30")) == words
 
 
 # -- on paper ------------------------------------------------------------------------------------------------------
