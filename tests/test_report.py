@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from probe.core import chain
 from probe.core import evidence as ev
-from probe.core.events import Arrived, Place
+from probe.core.events import Arrived, Expired, Place
 from probe.core.evidence import Evidence
 from probe.core.report import report
 from probe.report import FORMATS, render
@@ -638,6 +638,19 @@ def test_what_cannot_be_verified_says_why_in_one_line(tmp_path: Path) -> None:
     file.write_text("nothing\n")
     done = mailprobe("verify", file, "--heads", file)
     assert (done.returncode, done.stderr) == (2, f"mailprobe: {file}: no line of it is a head\n")
+
+
+def test_a_mail_that_was_given_up_without_a_look_is_not_said_to_be_late_or_lost(tmp_path: Path) -> None:
+    it = Story(901, at(0, 1.0)).accepted().judged(None, None)
+    path = tmp_path / "ledger.sqlite"
+    asyncio.run(make(path, [it.add(Expired(it.probe, at(5, 2.0), looked=False))]))
+    evidence = asyncio.run(collect(path, [], wanted()))
+    [told] = report(evidence)
+    assert [(row.fate, row.held, row.missed) for row in told.rows] == [("unseen", None, [])]
+    assert (told.late, told.worst) == (0, None)
+    page = render(evidence, "html")
+    assert "given up; nobody could look whether it came" in page
+    assert "given up as lost" not in page
 
 
 def test_no_form_shows_a_secret_or_a_body(ledger: Path, tmp_path: Path) -> None:

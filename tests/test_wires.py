@@ -38,7 +38,7 @@ from .bed.pki import Authority, Certificate
 from .fake_imap import FakeImap, Handler
 from .fake_smtp import CLOSE, HANG, FakeSmtp, Script
 
-SHORT = 0.15  # seconds: a time limit that a test waits for
+SHORT = 0.35  # seconds: a time limit that a test waits for
 LIMIT = 5.0  # seconds: a test that takes this long hangs
 SENDER, OWN = "probe@example.de", "probe@example.org"
 

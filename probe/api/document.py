@@ -143,7 +143,8 @@ SCHEMAS: dict[str, Schema] = {
                               "was taken, delivered or seen. With a route as of now, else as of the last event."),
         mails=_object(affected=_count(), **{name: _count() for name in Toll._fields}),
         held_longest_by=_or_null(_HELD),
-        origin=_one_of(get_args(Origin), "live: told while it happened. replayed: found again in what an older version "
+        origin=_one_of(get_args(Origin), "live: told while it happened. left: the same, until its route was configured "
+                       "no more; it lasted until its end at least. replayed: found again in what an older version "
                        "recorded. cut: the same, and open where that ends; it lasted until its end at least."),
     ),
     "Prober": _object(

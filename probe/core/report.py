@@ -41,13 +41,14 @@ from probe.core.events import (
 )
 from probe.core.evidence import Evidence, Mail, RouteEvidence, record_digest
 from probe.core.headers import parse_head
-from probe.core.state import IN_FLIGHT, ImpossibleEvent, Probe, State, advance, arrival_bounds
+from probe.core.state import ImpossibleEvent, Probe, State, advance, arrival_bounds
 from probe.core.written import typed
 
 Fate = Literal[
     "late",
     "found",
     "lost",
+    "unseen",
     "bounced",
     "in_flight",
     "unconfirmed",
@@ -212,12 +213,12 @@ def _row(mail: Mail, probe: Probe, events: Sequence[Event], made: float) -> Row:
     answerable, submitted, traced = probe.answerable, probe.submitted, probe.traced
     if low and answerable and elapsed(low, answerable) > 0:
         low = answerable
-    held = probe.latency
-    if held is None and answerable and probe.state in {*IN_FLIGHT, State.LOST}:
+    held, fate = probe.latency, _fate(probe)
+    if held is None and answerable and fate in {"in_flight", "lost"}:
         held = max(0.0, made - answerable.wall)
     return Row(
         probe=probe.id,
-        fate=_fate(probe),
+        fate=fate,
         accepted=answerable.wall if answerable else None,
         seen=high.wall if high else None,
         seen_after=low.wall if low else None,
@@ -256,6 +257,8 @@ def _fate(probe: Probe) -> Fate:
             return "late" if probe.missed else "delivered" if late else "unconfirmed"
         case State.ACCEPTED | State.UNCONFIRMED:
             return "in_flight"
+        case State.LOST if probe.expired and not probe.expired.looked:
+            return "unseen"
         case State.EARLY:
             return "sending"
         case state:
@@ -296,6 +299,8 @@ def _moments(probe: Probe, events: Sequence[Event]) -> Iterator[Moment]:
                 yield Moment({True: "met", False: "missed", None: "unseen"}[met], at, deadline=deadline)
             case Notified(action=action):
                 yield Moment(action, at)
+            case Expired(looked=False):
+                yield Moment("unlooked", at)
             case Rejected() | Deferred() | Failed() | Bounced() | Expired() | Vanished():
                 yield Moment(type(event).__name__.lower(), at)
 
