@@ -13,22 +13,22 @@ from probe.core.events import Instant
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _machine() -> Reading:
-    return Reading(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic())
+def _machine() -> tuple[float, float, float]:
+    return time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic()
 
 
-_read: Callable[[], Reading] = _machine
+_read: Callable[[], tuple[float, float, float]] = _machine  # as a Reading has them
 
 
 def now() -> Instant:
     """This instant: CLOCK_REALTIME and CLOCK_BOOTTIME (which goes on during suspend), both in seconds."""
-    at = _read()
-    return Instant(at.wall, at.boot, _BOOT_ID)
+    wall, boot, _ = _read()
+    return Instant(wall, boot, _BOOT_ID)
 
 
 def reading() -> Reading:
     """All three clocks at this moment; see core/clocks.py."""
-    return _read()
+    return Reading(*_read())
 
 
 @contextmanager
