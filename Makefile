@@ -39,7 +39,7 @@ lint: .venv/dev.stamp ## style, format and types
 dashboards: .venv/dev.stamp ## write grafana/dashboards/*.json anew
 	.venv/bin/python -m grafana
 
-bench: .venv/dev.stamp ## accuracy and cost, measured on real servers
+bench: .venv/dev.stamp ## accuracy, cost and what looking costs, measured on real servers
 	@deploy/debian-packages.sh $(TEST_BED) $(PEERS)
 	.venv/bin/python -m tests.bench $(ARGS)
 

@@ -35,7 +35,7 @@ from probe.ledger import Ledger, LedgerError, Reader
 from probe.log import LogSink, line
 from probe.metrics import Metrics
 from probe.outlook import Outlook, time_zone
-from probe.page import Face, Latest, Past
+from probe.page import Demo, Face, Latest, Past
 from probe.prober import Prober
 from probe.seldom import Seldom
 from probe.service.notify import Notifier
@@ -78,10 +78,15 @@ class Running:
 
 @asynccontextmanager
 async def started(
-    settings: Settings, reload: Callable[[], Settings], rng: random.Random, *more: Sink, pace: float = 1.0
+    settings: Settings,
+    reload: Callable[[], Settings],
+    rng: random.Random,
+    *more: Sink,
+    pace: float = 1.0,
+    demo: Demo | None = None,
 ) -> AsyncIterator[Running]:
     """A whole daemon: probing while the context is entered; its page is drawn anew every `pace` seconds of the loop.
-    Raises LedgerError, KeyFileError, OSError (the port)."""
+    `demo`: what is told is none of real mail, and says so. Raises LedgerError, KeyFileError, OSError (the port)."""
     hangup = asyncio.Event()
     # First of all: without a handler the signal would end us, also if it comes while the ledger is being read.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
@@ -91,7 +96,7 @@ async def started(
     reader, api_reader = Reader(ledger.path), Reader(ledger.path, _API_PATIENCE)
     metrics = Metrics(__version__, lambda: prober.recorder.standing(), clock.now)  # noqa: PLW0108 - prober comes later
     metrics.configure(settings.accounts, settings.routes)
-    incidents, latest = Incidents(settings.routes), Latest(__version__, clock.now())
+    incidents, latest = Incidents(settings.routes), Latest(__version__, clock.now(), demo)
     sinks = Sinks(metrics, LogSink(), board, incidents, latest, *more, on_bug=_listener_failed)
     prober = Prober(settings, ledger, key, clock.now, rng, sinks)
     schedule = _Schedule(prober, metrics, rng)

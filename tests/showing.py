@@ -18,7 +18,7 @@ from probe.core.plain import plain
 from probe.core.state import State
 from probe.core.trouble import Held, Incident, RouteState, Toll, View
 from probe.metrics import Metrics
-from probe.page import Face, Figures, Health, Mailbox, Past, Route
+from probe.page import Demo, Face, Figures, Health, Mailbox, Past, Route
 from probe.seldom import Seldom
 from probe.web import Pages, serve
 
@@ -93,6 +93,7 @@ class World:
 
     views: list[View] = field(default_factory=views)
     public: bool = False
+    demo: Demo | None = None
     sender: str = SECRETS[0]
     recipient: str = SECRETS[1]
     reason: str = SECRETS[3]
@@ -133,7 +134,7 @@ class World:
 
     def health(self) -> Health:
         boxes = Mailbox("own", up=True), Mailbox(SECRETS[5], up=False, reason=self.reason)
-        return Health("1.2.3", NOW.shifted(-86_400.0 * 3), boxes, ledger=SECRETS[6])
+        return Health("1.2.3", NOW.shifted(-86_400.0 * 3), boxes, ledger=SECRETS[6], demo=self.demo)
 
     def change(self, name: str, **more: object) -> None:
         """The route is otherwise now."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -64,12 +65,18 @@ class Mailbox(NamedTuple):
     reason: str
 
 
+class Demo(NamedTuple):
+    begins: float
+    speed: float
+
+
 class Health(NamedTuple):
     version: str
     since: Instant
     mailboxes: tuple[Mailbox, ...]
     ledger: str
     reload: str
+    demo: Demo | None = None
 
 
 def stall(route: str, ago: float, end: float | None = None) -> Incident:
@@ -86,6 +93,7 @@ class World:
 
     ledger: Ledger
     public: bool = False
+    demo: Demo | None = None
     base: str = ""
     lives: list[list[Event]] = field(default_factory=list)
     views: dict[str, View] = field(default_factory=dict)
@@ -106,7 +114,7 @@ class World:
 
     def health(self) -> Health:
         boxes = Mailbox("own", True, ""), Mailbox("gmx", False, "auth_refused")
-        return Health("1.2.3", NOW.shifted(-60.0), boxes, "disk is full", "")
+        return Health("1.2.3", NOW.shifted(-60.0), boxes, "disk is full", "", self.demo)
 
     def counts(self) -> Mapping[tuple[str, State], int]:
         return Counter((probe.route, probe.state) for probe in map(advanced, self.lives))
@@ -478,6 +486,15 @@ async def test_an_incident_that_another_version_wrote_in_its_own_way_is_told_by_
     fits("Incidents", body)
     told = next(it for it in body["incidents"] if it["id"] == "r1/late/x")
     assert (told["kind"], told["worst"], told["duration_seconds"]) == ("late", "unknown", 100.0)
+
+
+@pytest.mark.parametrize(("speed", "told"), [(1200.0, 1200.0), (inf, None)])
+async def test_that_the_mail_is_not_real_is_said_to_everybody(world: World, speed: float, told: float | None) -> None:
+    assert (await get(world, "/routes"))["prober"]["demo"] is None
+    world.demo, world.public = Demo(1_168_840_800.0, speed), True
+    said = await get(world, "/routes")
+    fits("Routes", said)
+    assert said["prober"]["demo"] == {"begins": "2007-01-15T06:00:00.000Z", "speed": told}
 
 
 class Deaf:

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import escape
 from html.parser import HTMLParser
+from math import inf
 from string import Formatter
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,7 +25,7 @@ from probe.core.history import Cell
 from probe.core.phrases import PHRASES
 from probe.core.state import State
 from probe.core.trouble import RouteState
-from probe.page import Figures, Route, drawing, face, overview
+from probe.page import Demo, Figures, Route, drawing, face, overview
 from probe.page.html import Html, tag
 from probe.page.live import Parts
 from probe.page.overview import WORST_FIRST
@@ -264,6 +266,35 @@ async def test_the_public_is_shown_no_address_no_host_no_account_and_no_reason(w
     assert (await get(world, "/?q=ionos.example"))[1].count('class="card"') == 0, "not even by asking for it"
 
 
+REPLAYED = {
+    "en": "A replay, no real mail: an embedded provider plays a story, by a clock of its own. It begins on "
+    "2007-01-15 06:00 UTC; {}.",
+    "de": "Eine Nachstellung, keine echte Mail: Ein eingebauter Anbieter spielt eine Geschichte, nach einer "
+    "eigenen Uhr. Sie beginnt am 2007-01-15 06:00 UTC; {}.",
+}
+
+
+@pytest.mark.parametrize(
+    ("speed", "language", "said"),
+    [
+        (1200.0, "en", REPLAYED["en"].format("at most 1200 of its seconds pass in one of ours")),
+        (2.5, "de", REPLAYED["de"].format("höchstens 2,5 ihrer Sekunden vergehen in einer von unseren")),
+        (inf, "en", REPLAYED["en"].format("its time passes as fast as this machine can")),
+        (1.0, "en", "A demo, no real mail: an embedded provider plays a story, by this machine's clock."),
+    ],
+)
+async def test_that_the_mail_is_not_real_is_the_first_thing_on_every_page_and_for_everybody(
+    world: World, speed: float, language: str, said: str
+) -> None:
+    paths = [f"{path}?lang={language}" for path in ("/", "/route/ionos-to-own", "/route/none")]
+    assert not [path for path in paths if "<aside" in (await get(world, path))[1]]
+    world.demo, world.public = Demo(1_168_840_800.0, speed), True
+    for path in paths:
+        _, page, _ = await get(world, path)
+        assert Reading(page.partition("<body")[2].partition(">")[2]).texts[0] == said
+        assert f'<aside class="demo"><p>{escape(said)}</p></aside>' in page
+
+
 async def test_whatever_is_shown_is_escaped(world: World) -> None:
     world.sender = world.recipient = world.reason = NASTY
     world.views = [replace(view("r", RouteState.STUCK, "overdue", 1, 400.0), route=NASTY)]
@@ -311,6 +342,7 @@ async def test_no_english_is_left_on_a_german_page(world: World) -> None:
     phrases = [part for text in english.values() if text not in german for part in re.split(r"\{\w+\}", text)]
     words = {part.strip(" :;,") for part in phrases} - {"", "English", "h", "d", "Mails"}
     for path in ("/", "/route/ionos-to-own", "/route/own-to-t-online", "/route/own-to-gmail"):
+        world.demo = Demo(NOW.wall, inf if path == "/" else 1.0 if "own-to" in path else 1200.0)
         page = re.sub(r'<a href="[^"]*" lang="en".*?</a>', "", (await get(world, f"{path}?lang=de"))[1])
         said = re.sub(r"\b(?:class|id|href|src|data-state|data-stream|name|type)=\"[^\"]*\"", "", page)
         texts = " | ".join(Reading(said).texts + re.findall(r'(?:aria-label|placeholder|data-\w+)="([^"]*)"', said))

@@ -18,9 +18,10 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from probe import seldom
 from probe.core.trouble import RouteState
+from probe.page import Demo
 
 from .make import ROOT
-from .showing import World, shown
+from .showing import NOW, World, shown
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -151,7 +152,7 @@ async def test_new_delays_come_to_the_chart_by_themselves_and_leave_its_table_as
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["/", "/route/ionos-to-own?lang=de"])
 async def test_axe_finds_nothing(browser: Browser, world: World, path: str, scheme: str) -> None:
-    for options in ({}, PHONE):
+    for options, world.demo in (({}, None), (PHONE, Demo(NOW.wall, 1200.0))):
         async with opened(browser, world, path, color_scheme=scheme, **options) as page:
             await page.evaluate(AXE)  # not as a script of the page: that is forbidden
             found = await page.evaluate("axe.run({resultTypes: ['violations']})")

@@ -103,6 +103,16 @@ def test_the_prober_says_what_is_wrong_with_itself() -> None:
     ]
 
 
+def test_a_demo_is_not_taken_for_real() -> None:
+    replay = {"begins": "2007-01-15T06:00:00.000Z", "speed": None}
+    assert seen(told(RouteState.OK, demo=replay))[-3:-1] == [
+        "This is mailprobe demo: an embedded provider plays a story, by a clock of its",
+        "own. The mail is not real.",
+    ]
+    assert "The mail is not real" in " ".join(seen(told(RouteState.OK, demo={**replay, "speed": 1.0})))
+    assert not [line for line in seen(told(RouteState.OK)) if "demo" in line]
+
+
 @pytest.mark.parametrize("name", ["r", "a-route-with-a-name-of-63-characters-" + "x" * 26])
 def test_80_columns_are_enough(name: str) -> None:
     data = told(*RouteState)

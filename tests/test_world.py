@@ -202,6 +202,22 @@ class Watched(demo.Measured):
             self.judged.setdefault(outcome.event.probe, {})[outcome.event.deadline] = outcome.event.met
 
 
+@pytest.mark.parametrize("world", [World(BEGINS, 1200.0), None])
+def test_a_story_s_page_says_what_it_is(world: World | None) -> None:
+    async def job() -> None:
+        async with demo.started(SCENARIOS["normal"], world, "127.0.0.1", 0, random.Random(7)) as stage:
+            reader, writer = await asyncio.open_connection("127.0.0.1", stage.running.port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            page = (await reader.read()).decode()
+            writer.close()
+            said = "A replay, no real mail" if world else "A demo, no real mail"
+            assert f'<aside class="demo"><p>{said}' in page
+            assert ("It begins on 2007-01-15 " in page) is bool(world)
+
+    with asyncio.Runner(loop_factory=(lambda: Loop(world)) if world else None) as runner:
+        runner.run(job())
+
+
 @dataclass
 class Played:
     """A story's end."""

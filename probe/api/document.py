@@ -64,6 +64,12 @@ _SPAN = {
     "high_seconds": _or_null(_seconds("At most so long.")),
     "resolution_seconds": _or_null(_seconds("Of the stamps that tell.")),
 }
+_DEMO = _object(
+    "Null: the mail is real. Else an embedded provider plays a story, and all times are those of its clock.",
+    begins=_time("Of the story."),
+    speed=_or_null(_type("number", "At most so many of its seconds pass in one of ours; 1: it happens now; null: as "
+                         "many as the machine can.")),
+)  # fmt: skip
 _HELD = _object("Who had these mails longest, per mail on average.", segment=_text(),
                 low_seconds=_seconds(), high_seconds=_seconds())  # fmt: skip
 
@@ -154,6 +160,7 @@ SCHEMAS: dict[str, Schema] = {
         record_ok=_type("boolean", "Whether the ledger can be written."), record_error=_or_null(_text(_HIDDEN)),
         configuration_ok=_type("boolean", "Whether the configuration is the one that was read last."),
         configuration_error=_or_null(_text(_HIDDEN)),
+        demo=_or_null(_DEMO),
     ),
     "Route": _object(
         **{"name": _text(), "from": _or_null(_text(_HIDDEN)), "to": _or_null(_text(_HIDDEN))},

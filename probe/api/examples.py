@@ -34,6 +34,7 @@ class _Health(NamedTuple):
     mailboxes: tuple[_Mailbox, ...]
     ledger: str
     reload: str
+    demo: resources.Demo | None = None
 
 
 _NOW = _AT.shifted(11_520.0)

@@ -33,6 +33,15 @@ class Mailbox(Protocol):
     def reason(self) -> str: ...
 
 
+class Demo(Protocol):
+    """A story that an embedded provider plays: from which Unix time on, and how many of its seconds pass in one."""
+
+    @property
+    def begins(self) -> float: ...
+    @property
+    def speed(self) -> float: ...
+
+
 class Health(Protocol):
     """How the prober itself is; texts are "" when all is well. page.Health is one."""
 
@@ -46,6 +55,8 @@ class Health(Protocol):
     def ledger(self) -> str: ...
     @property
     def reload(self) -> str: ...
+    @property
+    def demo(self) -> Demo | None: ...
 
 
 class Route(Protocol):
@@ -87,6 +98,7 @@ def prober(health: Health, now: Instant, public: bool) -> Data:
         "record_error": None if public else health.ledger or None,
         "configuration_ok": not health.reload,
         "configuration_error": None if public else health.reload or None,
+        "demo": {"begins": time(health.demo.begins), "speed": _number(health.demo.speed)} if health.demo else None,
     }
 
 

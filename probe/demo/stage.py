@@ -22,6 +22,7 @@ from probe.core.settings import Account, Asking, Route, Secret, Server, Settings
 from probe.core.state import IN_FLIGHT, Probe, State
 from probe.demo.scenarios import Scenario
 from probe.demo.world import World
+from probe.page import Demo
 from probe.provider import HOST, Passage, Provider
 
 _SENDER = "probe@demo.invalid"
@@ -98,9 +99,10 @@ async def started(
     ):
         async with Provider(users, {}, rng, clock.now) as provider:
             settings = _settings(provider, scenario, Path(state_dir), listen_host, listen_port)
-            pace = min(world.speed, _HOUR) if world else 1.0
-            async with daemon.started(settings, lambda: settings, rng, measured, pace=pace) as running:
-                stage = Stage(scenario, world.speed if world else 1.0, running, provider, measured)
+            speed = world.speed if world else 1.0
+            pace, said = min(speed, _HOUR), Demo(clock.now().wall, speed)
+            async with daemon.started(settings, lambda: settings, rng, measured, pace=pace, demo=said) as running:
+                stage = Stage(scenario, speed, running, provider, measured)
                 try:
                     yield stage
                 finally:

@@ -11,8 +11,8 @@ Rules:
 from __future__ import annotations
 
 from probe.page.face import Face
-from probe.page.facts import Figures, Health, Mailbox, Route, Source
+from probe.page.facts import Demo, Figures, Health, Mailbox, Route, Source
 from probe.page.latest import Latest
 from probe.page.past import Past
 
-__all__ = ["Face", "Figures", "Health", "Latest", "Mailbox", "Past", "Route", "Source"]
+__all__ = ["Demo", "Face", "Figures", "Health", "Latest", "Mailbox", "Past", "Route", "Source"]

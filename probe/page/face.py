@@ -123,7 +123,7 @@ class Face:
                 language: address(request.path, {**kept, "lang": language}) for language in get_args(Language)
             }
             data = self._stream(request, speech, parts, kept) if parts else {}
-            for piece in body(speech, pieces, languages, **data):
+            for piece in body(speech, self._source.health().demo, pieces, languages, **data):
                 await response.send(piece)
                 await self._drawing.turn()
             await response.end()

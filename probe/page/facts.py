@@ -32,6 +32,14 @@ class Mailbox(NamedTuple):
     reason: str = ""
 
 
+class Demo(NamedTuple):
+    """An embedded provider plays a story, which begins at this Unix time. At most `speed` of its seconds pass in one of
+    ours; 1: it happens now."""
+
+    begins: float
+    speed: float
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """How the prober itself is. Texts are "" when all is well."""
@@ -41,6 +49,7 @@ class Health:
     mailboxes: tuple[Mailbox, ...] = ()
     ledger: str = ""  # why it cannot be written
     reload: str = ""  # why the new configuration is not in use
+    demo: Demo | None = None  # None: the mail is real
 
     @property
     def well(self) -> bool:

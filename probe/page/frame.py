@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from functools import lru_cache
+from math import isfinite
 from urllib.parse import quote, urlencode
 
 from probe.core.phrases import Language
 from probe.core.trouble import RouteState
+from probe.page.facts import Demo
 from probe.page.html import Html, join, opened, tag
 from probe.page.words import WORDS, Speech
 
@@ -86,7 +89,9 @@ def head(speech: Speech, title: str, static: Mapping[str, str], scripts: Iterabl
     return Html(f"<!DOCTYPE html>\n{opened('html', lang=speech.language)}{made}")
 
 
-def body(speech: Speech, content: Iterable[Html], languages: Mapping[Language, str], **data: object) -> Iterator[Html]:
+def body(
+    speech: Speech, demo: Demo | None, content: Iterable[Html], languages: Mapping[Language, str], **data: object
+) -> Iterator[Html]:
     """The rest of it, in pieces. `languages`: where it is in each; `data`: what its scripts are told."""
     others = [
         tag("a", WORDS[language]["language"], href=path, lang=language, hreflang=language, rel="alternate",
@@ -100,9 +105,19 @@ def body(speech: Speech, content: Iterable[Html], languages: Mapping[Language, s
         tag("nav", *others, aria_label=f"{WORDS['en']['language']}, {WORDS['de']['language']}"),
     )
     said = tag("p", id="said", class_="away", role="status")
-    yield join([opened("body", **data), SHAPES, top, opened("main", id="content", tabindex="-1")])
+    played = [_played(demo, speech)] if demo else []
+    yield join([opened("body", **data), SHAPES, *played, top, opened("main", id="content", tabindex="-1")])
     yield from content
     yield Html(f"</main>{said}</body></html>")
+
+
+def _played(demo: Demo, speech: Speech) -> Html:
+    """Who comes to the page by chance must not take it for real."""
+    begin = datetime.fromtimestamp(demo.begins, speech.zone).strftime("%Y-%m-%d %H:%M %Z")
+    runs = speech.say("replay.times", speed=speech.number(f"{demo.speed:g}"))
+    told = {"begin": begin, "runs": runs if isfinite(demo.speed) else speech.say("replay.most")}
+    text = speech.say("demo") if demo.speed == 1 else speech.say("replay", **told)
+    return tag("aside", tag("p", text), class_="demo")
 
 
 def section(title: str, *content: str, id_: str | None = None, **attributes: object) -> Html:

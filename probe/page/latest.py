@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 from probe.core.events import Accepted, Instant
 from probe.core.outcome import Outcome, Sink
-from probe.page.facts import Health, Mailbox
+from probe.page.facts import Demo, Health, Mailbox
 
 
 class Latest(Sink):
     """A sink; `health()` and `accepted` say what it heard."""
 
-    def __init__(self, version: str, since: Instant) -> None:
+    def __init__(self, version: str, since: Instant, demo: Demo | None = None) -> None:
         self.accepted: dict[str, Accepted] = {}  # route → its last submission that was accepted
-        self._version, self._since = version, since
+        self._version, self._since, self._demo = version, since, demo
         self._down: dict[str, str] = {}  # account → why its mailbox is not watched
         self._tried: set[str] = set()
         self._ledger = self._reload = ""
@@ -24,7 +24,7 @@ class Latest(Sink):
         boxes = tuple(
             Mailbox(name, name in self._tried and name not in self._down, self._down.get(name, "")) for name in accounts
         )
-        return Health(self._version, self._since, boxes, self._ledger, self._reload)
+        return Health(self._version, self._since, boxes, self._ledger, self._reload, self._demo)
 
     def observe(self, outcome: Outcome) -> None:
         """How long each stage of a submission took."""

@@ -30,6 +30,11 @@ WORDS: dict[Language, dict[str, str]] = {
         "as_of": "As of {time}",
         "live": "live",
         "stale": "not live any more; reload the page",
+        "demo": "A demo, no real mail: an embedded provider plays a story, by this machine's clock.",
+        "replay": "A replay, no real mail: an embedded provider plays a story, by a clock of its own. It begins on "
+        "{begin}; {runs}.",
+        "replay.times": "at most {speed} of its seconds pass in one of ours",
+        "replay.most": "its time passes as fast as this machine can",
         "filter": "Filter routes",
         "find": "Find",
         "every": "all",
@@ -144,6 +149,12 @@ WORDS: dict[Language, dict[str, str]] = {
         "as_of": "Stand {time}",
         "live": "live",
         "stale": "nicht mehr aktuell; bitte neu laden",
+        "demo": "Eine Vorführung, keine echte Mail: Ein eingebauter Anbieter spielt eine Geschichte, nach der Uhr "
+        "dieses Rechners.",
+        "replay": "Eine Nachstellung, keine echte Mail: Ein eingebauter Anbieter spielt eine Geschichte, nach einer "
+        "eigenen Uhr. Sie beginnt am {begin}; {runs}.",
+        "replay.times": "höchstens {speed} ihrer Sekunden vergehen in einer von unseren",
+        "replay.most": "ihre Zeit vergeht, so schnell dieser Rechner kann",
         "filter": "Strecken auswählen",
         "find": "Suchen",
         "every": "alle",

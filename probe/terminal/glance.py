@@ -90,6 +90,9 @@ def _prober(told: Data) -> Iterator[RenderableType]:
         yield Text(f"The daemon does not answer ({told['why']}).", "bold magenta")
         yield Text(f"This is by the ledger alone: {last}.")
         return
+    if prober.get("demo"):
+        own = ", by a clock of its own" if prober["demo"]["speed"] != 1 else ""
+        yield Text(f"This is mailprobe demo: an embedded provider plays a story{own}. The mail is not real.", "bold")
     boxes = prober["mailboxes"]
     down = [box for box in boxes if not box["watched"]]
     number = f"{len(boxes)} mailbox{'es' * (len(boxes) != 1)}"
