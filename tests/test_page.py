@@ -22,11 +22,11 @@ import pytest
 
 from probe.core.events import Instant, Segment, Stage
 from probe.core.history import Cell
+from probe.core.html import Html, tag
 from probe.core.phrases import PHRASES
 from probe.core.state import State
 from probe.core.trouble import RouteState
 from probe.page import Demo, Figures, Route, drawing, face, overview
-from probe.page.html import Html, tag
 from probe.page.live import Parts
 from probe.page.overview import WORST_FIRST
 from probe.page.strip import SPANS, level, levels, strip

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from probe.core.events import Instant
 from probe.core.history import Cell, Point, Summary, Totals
+from probe.core.html import Html, join, tag
 from probe.core.state import State
 from probe.page.facts import Figures, Route
 from probe.page.frame import badge, link, row, section, table
-from probe.page.html import Html, join, tag
 from probe.page.overview import legend, says
 from probe.page.strip import SPANS, Span, levels, strip
 from probe.page.words import Speech

@@ -11,11 +11,11 @@ from datetime import datetime
 from functools import partial
 
 from probe.core.events import Instant
+from probe.core.html import Html, tag
 from probe.core.phrases import Language
 from probe.core.trouble import Incident, as_of
 from probe.page import detail, overview
 from probe.page.facts import Health, Route, Source, public, public_figures, public_health
-from probe.page.html import Html, tag
 from probe.page.live import Parts
 from probe.page.past import Past
 from probe.page.strip import SPANS, Span, levels

@@ -18,6 +18,7 @@ from typing import Any, get_args
 from aiohttp import web
 
 from probe.core.accepts import has, tagged, takes_gzip
+from probe.core.html import Html, tag
 from probe.core.phrases import Language
 from probe.core.trouble import RouteState
 from probe.page import detail, overview
@@ -25,7 +26,6 @@ from probe.page.assets import assets, paths
 from probe.page.drawing import Drawing
 from probe.page.facts import Route, Source
 from probe.page.frame import address, body, head, link
-from probe.page.html import Html, tag
 from probe.page.live import Parts, event
 from probe.page.past import Past
 from probe.page.strip import SPANS, Span

@@ -8,10 +8,10 @@ from functools import lru_cache
 from math import isfinite
 from urllib.parse import quote, urlencode
 
+from probe.core.html import Html, join, opened, tag
 from probe.core.phrases import Language
 from probe.core.trouble import RouteState
 from probe.page.facts import Demo
-from probe.page.html import Html, join, opened, tag
 from probe.page.words import WORDS, Speech
 
 # Each state has a shape of its own, for who does not see its colour: paths in a box of 16.

@@ -13,8 +13,8 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from probe.core.html import Html
 from probe.page.facts import Route
-from probe.page.html import Html
 
 
 @dataclass(slots=True)

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
+from probe.core.html import Html, join, opened, tag
 from probe.core.phrases import end, sentence, trouble
 from probe.core.trouble import Incident, RouteState
 from probe.page.facts import Health, Route
 from probe.page.frame import badge, icon, link, row, section, table
-from probe.page.html import Html, join, opened, tag
 from probe.page.strip import SPANS, Levels, strip
 from probe.page.words import Speech
 

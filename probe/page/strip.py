@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from probe.core.history import DAY, HOUR, Cell
-from probe.page.html import Html, tag
+from probe.core.html import Html, tag
 from probe.page.words import Speech
 
 Level = Literal["good", "some", "bad", "dark"]

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from probe.core.dates import iso
 from probe.core.evidence import Evidence, day, seal
+from probe.core.html import Html, escaped, lines, tag
 from probe.core.phrases import end, trouble
 from probe.core.report import RouteReport, Row, report
 from probe.report import chart
-from probe.report.markup import Markup, el, escaped, lines
 from probe.report.words import Words, apart, clocks, summary
 
 _BEGIN, _END = '<pre id="evidence">\n', "\n</pre>"
@@ -67,25 +67,23 @@ def page(evidence: Evidence, told: str) -> str:
     body = lines(
         _head(words, routes, sign),
         *(part for route in routes for part in _route(words, route)),
-        el("h2", words("method.title")),
-        *(el("p", words(f"method.{number}")) for number in range(1, 5)),
-        el("h2", words("proof.title")),
-        *(el("p", words(f"proof.{number}")) for number in range(1, 5)),
+        tag("h2", words("method.title")),
+        *(tag("p", words(f"method.{number}")) for number in range(1, 5)),
+        tag("h2", words("proof.title")),
+        *(tag("p", words(f"proof.{number}")) for number in range(1, 5)),
         *_heads(words, evidence),
     )
     top = lines(
-        Markup('<meta charset="utf-8">'),
-        Markup('<meta name="viewport" content="width=device-width">'),
-        Markup('<meta name="robots" content="noindex">'),
-        Markup(
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        ),
-        el("title", f"{words('title')}: {', '.join(route.evidence.name for route in routes)}"),
-        Markup(f"<style>{_STYLE % sign[:16]}</style>"),
+        Html('<meta charset="utf-8">'),
+        Html('<meta name="viewport" content="width=device-width">'),
+        Html('<meta name="robots" content="noindex">'),
+        Html("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"),
+        tag("title", f"{words('title')}: {', '.join(route.evidence.name for route in routes)}"),
+        Html(f"<style>{_STYLE % sign[:16]}</style>"),
     )
     whole = (
-        *(f'<!DOCTYPE html>\n<html lang="{evidence.language}">', el("head", top), "\n<body>\n", body),
-        *("\n<details>", el("summary", words("evidence"))),
+        *(f'<!DOCTYPE html>\n<html lang="{evidence.language}">', tag("head", top), "\n<body>\n", body),
+        *("\n<details>", tag("summary", words("evidence"))),
         *(_BEGIN, html.escape("\n".join(_WRAP.findall(told)), quote=False), _END),
         "</details></body></html>\n",
     )
@@ -102,7 +100,7 @@ def parts(page_: str) -> tuple[str, str, str]:
     return before, html.unescape("".join(line.strip(" \t") for line in told.split("\n"))), after
 
 
-def _head(words: Words, routes: Sequence[RouteReport], sign: str) -> Markup:
+def _head(words: Words, routes: Sequence[RouteReport], sign: str) -> Html:
     evidence = words.evidence
     span = words("from_to", since=words.when(evidence.since), until=words.when(evidence.until))
     zone = words("in_zone", zone=evidence.zone) if words.two_zones else words("in_utc")
@@ -110,42 +108,42 @@ def _head(words: Words, routes: Sequence[RouteReport], sign: str) -> Markup:
         (words("span"), span),
         (words("made"), f"{words.when(evidence.made)} {words('by', program=evidence.program)}"),
         (words("times"), zone),
-        (words("seal"), el("span", f"SHA-256 {sign}", class_="hash")),
+        (words("seal"), tag("span", f"SHA-256 {sign}", class_="hash")),
     ]
     told = [words("subtitle", sender=it.evidence.sender, recipient=it.evidence.recipient) for it in routes]
     return lines(
-        el("h1", words("title")),
-        *(el("p", line, class_="subtitle") for line in dict.fromkeys(told)),
-        el("table", *(el("tr", el("th", name), el("td", value)) for name, value in meta), class_="meta"),
-        *([el("p", words("missing", at=words.when(evidence.missing)))] if evidence.missing is not None else []),
+        tag("h1", words("title")),
+        *(tag("p", line, class_="subtitle") for line in dict.fromkeys(told)),
+        tag("table", *(tag("tr", tag("th", name), tag("td", value)) for name, value in meta), class_="meta"),
+        *([tag("p", words("missing", at=words.when(evidence.missing)))] if evidence.missing is not None else []),
     )
 
 
-def _route(words: Words, route: RouteReport) -> Iterator[Markup]:
+def _route(words: Words, route: RouteReport) -> Iterator[Html]:
     width = words("day" if route.evidence.width > 3600 else "hour")
-    yield el("h2", words("route", route=route.evidence.name))
-    yield lines(*(el("p", sentence) for sentence in summary(words, route)))
+    yield tag("h2", words("route", route=route.evidence.name))
+    yield lines(*(tag("p", sentence) for sentence in summary(words, route)))
     for title, draw, text in (
         ("chart", chart.latencies, words("chart.text")),
         ("strip", chart.strip, words("strip.text", width=width)),
     ):
         name = words(title, width=width)
         figure = draw(words.evidence, route, name)
-        yield el("figure", el("h3", name), figure, el("figcaption", text, class_="note"))
-    yield el("h3", words("incidents"))
+        yield tag("figure", tag("h3", name), figure, tag("figcaption", text, class_="note"))
+    yield tag("h3", words("incidents"))
     yield _incidents(words, route)
-    yield el("h3", words("mails.title"))
+    yield tag("h3", words("mails.title"))
     yield _mails(words, route.rows, 1)
     if route.refused:
-        yield el("h3", words("refused.title"))
+        yield tag("h3", words("refused.title"))
         yield _mails(words, route.refused, 1 + len(route.rows))
     if route.rows:
-        yield el("h3", words("clocks.title"))
-        yield el("p", clocks(words, route))
+        yield tag("h3", words("clocks.title"))
+        yield tag("p", clocks(words, route))
     yield from _ways(words, route)
 
 
-def _incidents(words: Words, route: RouteReport) -> Markup:
+def _incidents(words: Words, route: RouteReport) -> Html:
     rows = [
         (
             trouble(it, words.evidence.language),
@@ -158,31 +156,31 @@ def _incidents(words: Words, route: RouteReport) -> Markup:
         for it in route.evidence.incidents
     ]
     if not rows:
-        return el("p", words("no_incidents"))
+        return tag("p", words("no_incidents"))
     head = [words(f"incident.{name}") for name in ("kind", "begin", "end", "mails", "peak", "fault")]
-    return _table(head, [el("tr", *(el("td", cell) for cell in row)) for row in rows])
+    return _table(head, [tag("tr", *(tag("td", cell) for cell in row)) for row in rows])
 
 
-def _mails(words: Words, rows: Sequence[Row], first: int) -> Markup:
+def _mails(words: Words, rows: Sequence[Row], first: int) -> Html:
     if not rows:
-        return el("p", words("no_mails"))
+        return tag("p", words("no_mails"))
     zone = f"UTC, {words.evidence.zone}" if words.two_zones else "UTC"
     head = [words("number"), words("moments", zone=zone), words("became"), words("said")]
     return _table(head, [_mail(words, row, number) for number, row in enumerate(rows, first)], "mails")
 
 
-def _mail(words: Words, row: Row, number: int) -> Markup:
-    became = [el("b", words(f"fate.{row.fate}")), *filter(None, [words.held(row)]), *words.remarks(row)]
+def _mail(words: Words, row: Row, number: int) -> Html:
+    became = [tag("b", words(f"fate.{row.fate}")), *filter(None, [words.held(row)]), *words.remarks(row)]
     cells = [
-        el("td", str(number)),
-        el("td", _moments(words, row)),
-        el("td", lines(*map(_div, became))),
-        el("td", lines(*map(_div, words.said(row)), el("div", row.probe, class_="hash"))),
+        tag("td", str(number)),
+        tag("td", _moments(words, row)),
+        tag("td", lines(*map(_div, became))),
+        tag("td", lines(*map(_div, words.said(row)), tag("div", row.probe, class_="hash"))),
     ]
-    return el("tr", lines(*cells), id=f"m{row.probe}")
+    return tag("tr", lines(*cells), id=f"m{row.probe}")
 
 
-def _moments(words: Words, row: Row) -> Markup:
+def _moments(words: Words, row: Row) -> Html:
     found = []
     for moment in row.moments:
         ends = [moment.at]
@@ -196,49 +194,49 @@ def _moments(words: Words, row: Row) -> Markup:
                 name = f"{name} {words('latest')}"
             local = f'<td class="at">{escaped(words.beside(at))}' if words.two_zones else ""
             # The most of a long report: put together here, since end tags of cells and rows can be left out.
-            found.append(Markup(f'<tr><td>{escaped(name)}<td class="at">{words.utc(at)}{local}'))
-    return el("table", lines(*found))
+            found.append(Html(f'<tr><td>{escaped(name)}<td class="at">{words.utc(at)}{local}'))
+    return tag("table", lines(*found))
 
 
-def _div(text: str) -> Markup:
-    return el("div", text)
+def _div(text: str) -> Html:
+    return tag("div", text)
 
 
-def _ways(words: Words, route: RouteReport) -> Iterator[Markup]:
+def _ways(words: Words, route: RouteReport) -> Iterator[Html]:
     told = [(number, row) for number, row in enumerate(route.rows, 1) if row.hops]
     if told:
-        yield el("p", words("way.text", details=len(told), rows=len(route.rows)), class_="note")
+        yield tag("p", words("way.text", details=len(told), rows=len(route.rows)), class_="note")
     head = [words(name) for name in ("server", "client", "id", "date", "after")]
     for number, row in told:
-        yield el("h3", words("way.title", number=number))
+        yield tag("h3", words("way.title", number=number))
         yield _table(
             head,
             [
-                el(
+                tag(
                     "tr",
-                    el("td", hop.by),
-                    el("td", " ".join(filter(None, (hop.from_, hop.protocol)))),
-                    el("td", hop.id),
-                    el("td", "–" if hop.date is None else iso(hop.date, hop.resolution), class_="at"),
-                    el("td", "–" if hop.after is None else words.after(hop.after), class_="at number"),
+                    tag("td", hop.by),
+                    tag("td", " ".join(filter(None, (hop.from_, hop.protocol)))),
+                    tag("td", hop.id),
+                    tag("td", "–" if hop.date is None else iso(hop.date, hop.resolution), class_="at"),
+                    tag("td", "–" if hop.after is None else words.after(hop.after), class_="at number"),
                 )
                 for hop in row.hops
             ],
         )
 
 
-def _heads(words: Words, evidence: Evidence) -> Iterator[Markup]:
+def _heads(words: Words, evidence: Evidence) -> Iterator[Html]:
     head = [words("heads.day"), words("heads.number"), words("heads.link")]
     for route in evidence.routes:
         if route.heads:
             rows = [
-                el("tr", el("td", day(it.day)), el("td", str(it.number)), el("td", it.link, class_="hash"))
+                tag("tr", tag("td", day(it.day)), tag("td", str(it.number)), tag("td", it.link, class_="hash"))
                 for it in route.heads
             ]
-            yield el("h3", f"{words('heads')}: {route.name}")
+            yield tag("h3", f"{words('heads')}: {route.name}")
             yield _table(head, rows)
 
 
-def _table(head: Iterable[str], rows: Sequence[Markup], class_: str = "") -> Markup:
-    top = el("thead", el("tr", *(el("th", name) for name in head)))
-    return el("table", lines(top, el("tbody", lines(*rows))), class_=class_)
+def _table(head: Iterable[str], rows: Sequence[Html], class_: str = "") -> Html:
+    top = tag("thead", tag("tr", *(tag("th", name) for name in head)))
+    return tag("table", lines(top, tag("tbody", lines(*rows))), class_=class_)

@@ -17,10 +17,10 @@ from dataclasses import fields
 
 from probe.core.dates import iso
 from probe.core.evidence import Evidence, head_line, seal
+from probe.core.html import shown
 from probe.core.phrases import end, trouble
 from probe.core.plain import plain
 from probe.core.report import RouteReport, Row, report
-from probe.report.markup import shown
 from probe.report.words import Words, clocks, summary
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~!])")

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from probe import PROGRAM
 from probe.core import evidence as ev
 from probe.core.evidence import Chained, Evidence, Witness
-from probe.report.markup import shown
+from probe.core.html import shown
 from probe.report.page import page, parts
 from probe.report.tables import COLUMNS, as_json
 
