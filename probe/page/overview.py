@@ -38,7 +38,7 @@ def says(route: Route, speech: Speech) -> str:
 def card(route: Route, said: str, levels: Levels, speech: Speech) -> Html:
     """A route in a line; `said` of it, and how its last day was."""
     view = route.view
-    people = f"{route.sender} → {route.recipient}" if route.sender else ""
+    people = f"{route.sender} →\u00a0{route.recipient}" if route.sender else ""
     name = link(f"/route/{route.name}", route.name, lang=speech.language)
     return tag(
         "li",

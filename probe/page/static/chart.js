@@ -70,8 +70,8 @@
     return [10 ** Math.floor(Math.log10(low)), high * 1.5];
   }
 
-  // Only what a clock would say: 1, 10 s; 1, 10 min; 1, 10 h; days.
-  const MARKS = [0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 36000, 86400, 432000];
+  // Only what a clock would say: 1, 10 s; 1, 10 min; 1, 6 h; days.
+  const MARKS = [0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 21600, 86400, 432000];
 
   function draw() {
     chart?.destroy();
