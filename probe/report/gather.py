@@ -46,9 +46,8 @@ async def collect(path: Path, routes: Sequence[str], wanted: Wanted) -> Evidence
     async with (
         _opened(path, routes) as (reader, names),
         _opened(path, names) as (counter, _),
-        _opened(path, names) as (drawer, _),
-    ):  # SQLite counts and sorts long, and lets others work meanwhile
-        return await _gather(reader, counter, drawer, names, wanted)
+    ):  # two: SQLite counts and sorts long, and lets others work meanwhile
+        return await _gather(reader, counter, names, wanted)
 
 
 async def collect_heads(path: Path, routes: Sequence[str], wanted: Wanted) -> list[str]:
@@ -72,7 +71,7 @@ async def _opened(path: Path, routes: Sequence[str]) -> AsyncIterator[tuple[Read
         await asyncio.to_thread(reader.close)
 
 
-async def _gather(reader: Reader, counter: Reader, drawer: Reader, routes: Iterable[str], wanted: Wanted) -> Evidence:
+async def _gather(reader: Reader, counter: Reader, routes: Iterable[str], wanted: Wanted) -> Evidence:
     missing = await reader.caught_up()
     return Evidence(
         format=FORMAT,
@@ -85,25 +84,22 @@ async def _gather(reader: Reader, counter: Reader, drawer: Reader, routes: Itera
         language=wanted.language,
         zone=wanted.zone.key,
         offsets=list(_offsets(wanted.zone, wanted.since, max(wanted.made, wanted.until))),
-        routes=[await _route(reader, counter, drawer, route, wanted) for route in routes],
+        routes=[await _route(reader, counter, route, wanted) for route in routes],
     )
 
 
-async def _route(reader: Reader, counter: Reader, drawer: Reader, route: str, wanted: Wanted) -> RouteEvidence:
-    records, totals, drawn = await asyncio.gather(
-        _records(reader, route, wanted),
-        counter.totals(route, wanted.since, wanted.until),
-        _drawn(drawer, route, wanted),
-    )
-    return RouteEvidence(name=route, totals=totals, **records, **drawn)
+async def _route(reader: Reader, counter: Reader, route: str, wanted: Wanted) -> RouteEvidence:
+    records, counts = await asyncio.gather(_records(reader, route, wanted), _counts(counter, route, wanted))
+    return RouteEvidence(name=route, **records, **counts)
 
 
-async def _drawn(reader: Reader, route: str, wanted: Wanted) -> dict[str, Any]:
-    """What all mails came to, for the charts, and the incidents."""
+async def _counts(reader: Reader, route: str, wanted: Wanted) -> dict[str, Any]:
+    """What all mails came to."""
     since, until = wanted.since, wanted.until
     width = HOUR if until - since <= _HOURS * HOUR else DAY
     begin, end = since // width * width, math.ceil(until / width) * width
     return {
+        "totals": await reader.totals(route, since, until),
         "width": width,
         "cells": await reader.strip(begin, end, round((end - begin) / width), route),
         "points": await reader.latencies(route, since, until, _POINTS),
