@@ -34,7 +34,7 @@ h2 { font-size: 13pt; margin: 9mm 0 2mm; border-bottom: .4mm solid #111; padding
 h3 { font-size: 10.5pt; margin: 6mm 0 1.5mm }
 h1, h2, h3, caption { break-after: avoid }
 p { margin: 0 0 1.6mm; orphans: 3; widows: 3 }
-.subtitle { font-size: 11pt; margin: 1mm 0 5mm }
+.subtitle { font-size: 11pt; margin: 1mm 0 0 } .meta { margin-top: 5mm }
 .note { font-size: 8pt; color: #444 }
 figure { margin: 0; break-inside: avoid }
 svg { width: 100%%; height: auto; display: block }
@@ -54,7 +54,7 @@ td table { margin: 0; font-size: 7.5pt; line-height: 1.25 } td td { border: 0; p
 .meta { width: auto } .meta td, .meta th { border: 0; padding: .3mm 4mm .3mm 0; vertical-align: top }
 .at { white-space: nowrap; font-variant-numeric: tabular-nums } .number { text-align: right }
 .hash { font: 7.5pt "Liberation Mono", monospace; word-break: break-all }
-.mails td:nth-child(1) { width: 5mm } .mails td:nth-child(3) { width: 33mm } .mails td:nth-child(4) { width: 54mm }
+.mails td:nth-child(1) { width: 6mm } .mails th { white-space: nowrap } .mails td:nth-child(3) { width: 33mm } .mails td:nth-child(4) { width: 54mm }
 .mails td td { width: auto !important } .mails div { margin-bottom: .6mm }
 #evidence { font: 6pt monospace; white-space: pre-wrap; word-break: break-all }
 @media print { body { margin: 0; padding: 0; max-width: none } details { display: none } }
