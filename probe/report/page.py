@@ -54,7 +54,8 @@ td table { margin: 0; font-size: 7.5pt; line-height: 1.25 } td td { border: 0; p
 .meta { width: auto } .meta td, .meta th { border: 0; padding: .3mm 4mm .3mm 0; vertical-align: top }
 .at { white-space: nowrap; font-variant-numeric: tabular-nums } .number { text-align: right }
 .hash { font: 7.5pt "Liberation Mono", monospace; word-break: break-all }
-.mails td:nth-child(1) { width: 6mm } .mails th { white-space: nowrap } .mails td:nth-child(3) { width: 33mm } .mails td:nth-child(4) { width: 54mm }
+.mails th { white-space: nowrap }
+.mails td:nth-child(1) { width: 6mm } .mails td:nth-child(3) { width: 33mm } .mails td:nth-child(4) { width: 54mm }
 .mails td td { width: auto !important } .mails div { margin-bottom: .6mm }
 #evidence { font: 6pt monospace; white-space: pre-wrap; word-break: break-all }
 @media print { body { margin: 0; padding: 0; max-width: none } details { display: none } }
