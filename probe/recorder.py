@@ -39,7 +39,7 @@ from probe.core.state import IN_FLIGHT, OPEN, ImpossibleEvent, Probe, State, adv
 _T = TypeVar("_T")
 # Seconds that events for which nobody waits may wait for others, to share their transaction: an acceptance and the
 # arrival a few ms later. If we are killed in between, the probe counts as unconfirmed, and is measured all the same.
-_LINGER = 0.05
+_LINGER = 0.02
 _RETRY = 1.0  # seconds after a failed commit
 # Seconds after a deadline in which a mailbox may still be looked at, before nobody could see: as long as the deadline,
 # within these bounds.
